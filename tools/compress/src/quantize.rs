@@ -36,6 +36,7 @@ mod skeleton;
 mod source;
 pub(crate) mod tensors;
 mod trained;
+mod vectors;
 mod weights;
 
 pub use complete::complete;

@@ -1,5 +1,7 @@
 //! Executes a graph.
 
+use std::borrow::Borrow;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use ndarray::{ArrayD, Axis, IxDyn};
@@ -11,6 +13,34 @@ use crate::error::{Error, Result};
 use crate::{conv, elementwise, indexed, movement, norm, pool, recurrent, resize};
 
 type Tensor = Arc<ArrayD<f32>>;
+
+/// A tensor that an operator reads.
+#[derive(Clone)]
+enum Operand<'a> {
+    /// The caller's.
+    Given(&'a ArrayD<f32>),
+    Own(Tensor),
+}
+
+impl Deref for Operand<'_> {
+    type Target = ArrayD<f32>;
+
+    fn deref(&self) -> &ArrayD<f32> {
+        match self {
+            Self::Given(array) => array,
+            Self::Own(array) => array,
+        }
+    }
+}
+
+impl Operand<'_> {
+    fn into_owned(self) -> ArrayD<f32> {
+        match self {
+            Self::Given(array) => array.clone(),
+            Self::Own(array) => Arc::unwrap_or_clone(array),
+        }
+    }
+}
 
 /// A graph ready to run, with its constants as float32.
 #[derive(Clone, Debug)]
@@ -42,7 +72,7 @@ impl Executor {
     ///
     /// # Errors
     /// Inputs are missing or have other shapes.
-    pub fn run(&self, inputs: &[ArrayD<f32>]) -> Result<Vec<ArrayD<f32>>> {
+    pub fn run(&self, inputs: &[impl Borrow<ArrayD<f32>>]) -> Result<Vec<ArrayD<f32>>> {
         self.run_all(inputs, &mut |_, _| {})
     }
 
@@ -52,22 +82,23 @@ impl Executor {
     /// As [`Self::run`].
     pub fn run_all(
         &self,
-        inputs: &[ArrayD<f32>],
+        inputs: &[impl Borrow<ArrayD<f32>>],
         visit: &mut dyn FnMut(ValueId, &ArrayD<f32>),
     ) -> Result<Vec<ArrayD<f32>>> {
-        let mut values = self.constants.clone();
+        let mut values: Vec<Option<Operand<'_>>> =
+            self.constants.iter().map(|c| c.clone().map(Operand::Own)).collect();
         for (i, id) in self.graph.inputs.iter().enumerate() {
             let value = self.graph.value(*id);
-            let given = inputs.get(i).map_or(&[][..], |a| a.shape());
-            if given != value.shape || inputs.get(i).is_none() {
+            let given = inputs.get(i).map(Borrow::borrow);
+            let Some(array) = given.filter(|a| a.shape() == value.shape) else {
                 return Err(Error::Input {
                     name: value.name.clone(),
-                    given: given.to_vec(),
+                    given: given.map_or_else(Vec::new, |a| a.shape().to_vec()),
                     wanted: value.shape.clone(),
                 });
-            }
-            visit(*id, &inputs[i]);
-            values[id.0 as usize] = Some(Arc::new(inputs[i].clone()));
+            };
+            visit(*id, array);
+            values[id.0 as usize] = Some(Operand::Given(array));
         }
         for (n, node) in self.graph.nodes.iter().enumerate() {
             let missing =
@@ -88,14 +119,14 @@ impl Executor {
                 out.mapv_inplace(indexed::to_int);
             }
             visit(node.output, &out);
-            values[node.output.0 as usize] = Some(Arc::new(out));
+            values[node.output.0 as usize] = Some(Operand::Own(Arc::new(out)));
         }
         let missing = || Error::Operator { node: "output".into(), reason: "it was not computed".into() };
-        self.graph
-            .outputs
-            .iter()
-            .map(|id| values[id.0 as usize].as_ref().map(|v| v.as_ref().clone()).ok_or_else(missing))
-            .collect()
+        let outputs: Vec<Option<Operand<'_>>> =
+            self.graph.outputs.iter().map(|id| values[id.0 as usize].clone()).collect();
+        // Nothing else holds an output any more, so that it need not be copied.
+        drop(values);
+        outputs.into_iter().map(|v| v.map(Operand::into_owned).ok_or_else(missing)).collect()
     }
 
     /// Runs many samples on all cores; results are `[sample][output]`.
@@ -138,9 +169,14 @@ fn constant(value: &Value) -> ArrayD<f32> {
 ///
 /// # Errors
 /// The inputs do not fit the operator. Only what the computation needs is checked.
-pub fn evaluate(node: &Node, shape: &[usize], inputs: &[Arc<ArrayD<f32>>]) -> Result<ArrayD<f32>> {
+pub fn evaluate(
+    node: &Node,
+    shape: &[usize],
+    inputs: &[impl Deref<Target = ArrayD<f32>>],
+) -> Result<ArrayD<f32>> {
+    let inputs: Vec<&ArrayD<f32>> = inputs.iter().map(Deref::deref).collect();
     let mut out =
-        raw(node, shape, inputs).map_err(|reason| Error::Operator { node: node.name.clone(), reason })?;
+        raw(node, shape, &inputs).map_err(|reason| Error::Operator { node: node.name.clone(), reason })?;
     if let Some(activation) = node.op.activation() {
         let (min, max) = activation.bounds();
         if min != f32::NEG_INFINITY || max != f32::INFINITY {
@@ -150,54 +186,54 @@ pub fn evaluate(node: &Node, shape: &[usize], inputs: &[Arc<ArrayD<f32>>]) -> Re
     Ok(out)
 }
 
-fn raw(node: &Node, shape: &[usize], x: &[Tensor]) -> std::result::Result<ArrayD<f32>, String> {
+fn raw(node: &Node, shape: &[usize], x: &[&ArrayD<f32>]) -> std::result::Result<ArrayD<f32>, String> {
     Ok(match &node.op {
         Op::Conv2d { window, groups, .. } => {
-            conv::conv2d(&x[0], &x[1], x.get(2).map(AsRef::as_ref), window, *groups, shape)
+            conv::conv2d(x[0], x[1], x.get(2).copied(), window, *groups, shape)
         }
         Op::ConvTranspose2d { window, groups, .. } => {
-            conv::conv_transpose2d(&x[0], &x[1], x.get(2).map(AsRef::as_ref), window, *groups, shape)
+            conv::conv_transpose2d(x[0], x[1], x.get(2).copied(), window, *groups, shape)
         }
-        Op::FullyConnected { .. } => conv::fully_connected(&x[0], &x[1], x.get(2).map(AsRef::as_ref), shape),
-        Op::MatMul { transpose_b } => conv::matmul(&x[0], &x[1], *transpose_b, shape),
-        Op::Pool { kind, window, .. } => pool::pool(&x[0], *kind, window, shape),
-        Op::Binary { kind, .. } => elementwise::binary(*kind, &x[0], &x[1], shape)?,
+        Op::FullyConnected { .. } => conv::fully_connected(x[0], x[1], x.get(2).copied(), shape),
+        Op::MatMul { transpose_b } => conv::matmul(x[0], x[1], *transpose_b, shape),
+        Op::Pool { kind, window, .. } => pool::pool(x[0], *kind, window, shape),
+        Op::Binary { kind, .. } => elementwise::binary(*kind, x[0], x[1], shape)?,
         Op::Unary(kind) => x[0].mapv(|v| kind.apply(v)),
-        Op::PRelu => elementwise::prelu(&x[0], &x[1]),
-        Op::Softmax { axis } => norm::softmax(&x[0], *axis),
-        Op::BatchNorm { epsilon } => norm::batch_norm(&x[0], [&x[1], &x[2], &x[3], &x[4]], *epsilon),
-        Op::LayerNorm { epsilon } => norm::layer_norm(&x[0], &x[1], &x[2], *epsilon),
+        Op::PRelu => elementwise::prelu(x[0], x[1]),
+        Op::Softmax { axis } => norm::softmax(x[0], *axis),
+        Op::BatchNorm { epsilon } => norm::batch_norm(x[0], [x[1], x[2], x[3], x[4]], *epsilon),
+        Op::LayerNorm { epsilon } => norm::layer_norm(x[0], x[1], x[2], *epsilon),
         Op::Recurrent { kind, returns, reverse } => {
             let layer = recurrent::layer(*kind, *reverse, x)?;
-            let initial = x.get(4).map(AsRef::as_ref);
-            recurrent::output(&recurrent::moments(&layer, &x[0], initial, &|h| h)?, *returns)
+            let initial = x.get(4).copied();
+            recurrent::output(&recurrent::moments(&layer, x[0], initial, &|h| h)?, *returns)
         }
-        Op::Reshape => movement::reshape(&x[0], shape)?,
+        Op::Reshape => movement::reshape(x[0], shape)?,
         Op::Transpose { perm } => x[0].view().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned(),
         Op::Concat { axis } => movement::concat(x, *axis)?,
         Op::Switch => {
             let (index, branches) = x.split_last().ok_or("has no branches")?;
             let chosen = chosen_branch(index.first().copied().unwrap_or(0.0), branches.len());
-            branches.get(chosen).ok_or("has no branches")?.as_ref().clone()
+            (*branches.get(chosen).ok_or("has no branches")?).clone()
         }
-        Op::Slice { start, step } => movement::slice(&x[0], start, step, shape),
-        Op::Pad { before, after: _, mode, value } => movement::pad(&x[0], before, *mode, *value, shape),
-        Op::Resize(rule) => resize::resize(&x[0], rule, shape)?,
+        Op::Slice { start, step } => movement::slice(x[0], start, step, shape),
+        Op::Pad { before, after: _, mode, value } => movement::pad(x[0], before, *mode, *value, shape),
+        Op::Resize(rule) => resize::resize(x[0], rule, shape)?,
         Op::History { axis, state, fill } => {
             let before: Vec<usize> = (0..shape.len()).map(|i| if i == *axis { *state } else { 0 }).collect();
-            movement::pad(&x[0], &before, None, *fill, shape)
+            movement::pad(x[0], &before, None, *fill, shape)
         }
-        Op::Expand => movement::expand(&x[0], shape)?,
-        Op::Reduce { kind, axes } => movement::reshape(&norm::reduce(&x[0], *kind, axes), shape)?,
+        Op::Expand => movement::expand(x[0], shape)?,
+        Op::Reduce { kind, axes } => movement::reshape(&norm::reduce(x[0], *kind, axes), shape)?,
         Op::ArgMax { axis, select_last } => {
-            movement::reshape(&norm::argmax(&x[0], *axis, *select_last), shape)?
+            movement::reshape(&norm::argmax(x[0], *axis, *select_last), shape)?
         }
-        Op::Gather(indexing) => indexed::gather(&x[0], &x[1], *indexing, shape)?,
-        Op::Scatter { indexing, kind } => indexed::scatter(&x[0], &x[1], &x[2], *indexing, *kind)?,
-        Op::TopK { axis, largest, .. } => indexed::top_k(&x[0], *axis, *largest, shape),
+        Op::Gather(indexing) => indexed::gather(x[0], x[1], *indexing, shape)?,
+        Op::Scatter { indexing, kind } => indexed::scatter(x[0], x[1], x[2], *indexing, *kind)?,
+        Op::TopK { axis, largest, .. } => indexed::top_k(x[0], *axis, *largest, shape),
         Op::GridSample { kind, outside, align_corners } => {
-            indexed::grid_sample(&x[0], &x[1], (*kind, *outside, *align_corners), shape)?
+            indexed::grid_sample(x[0], x[1], (*kind, *outside, *align_corners), shape)?
         }
-        Op::Quantize | Op::Dequantize | Op::Requantize | Op::Cast => x[0].as_ref().clone(),
+        Op::Quantize | Op::Dequantize | Op::Requantize | Op::Cast => x[0].clone(),
     })
 }

@@ -1,7 +1,5 @@
 //! Operators that move elements.
 
-use std::sync::Arc;
-
 use ndarray::{ArrayD, Axis, IxDyn};
 use offshoot_ir::PadMode;
 
@@ -9,7 +7,7 @@ pub(crate) fn reshape(x: &ArrayD<f32>, shape: &[usize]) -> Result<ArrayD<f32>, S
     x.as_standard_layout().into_owned().into_shape_with_order(IxDyn(shape)).map_err(|e| e.to_string())
 }
 
-pub(crate) fn concat(x: &[Arc<ArrayD<f32>>], axis: usize) -> Result<ArrayD<f32>, String> {
+pub(crate) fn concat(x: &[&ArrayD<f32>], axis: usize) -> Result<ArrayD<f32>, String> {
     let views: Vec<_> = x.iter().map(|a| a.view()).collect();
     let joined = ndarray::concatenate(Axis(axis), &views).map_err(|e| e.to_string())?;
     Ok(joined.as_standard_layout().into_owned())
@@ -76,7 +74,7 @@ mod tests {
         assert_eq!(values(pad(&x, &[2], Some(PadMode::Reflect), 0.0, &[6])), [3.0, 2.0, 1.0, 2.0, 3.0, 2.0]);
         assert_eq!(values(pad(&x, &[1], Some(PadMode::Edge), 0.0, &[5])), [1.0, 1.0, 2.0, 3.0, 3.0]);
         assert_eq!(values(pad(&x, &[1], None, 9.0, &[5])), [9.0, 1.0, 2.0, 3.0, 9.0]);
-        let both = concat(&[Arc::new(x.clone()), Arc::new(x)], 0).unwrap();
+        let both = concat(&[&x, &x], 0).unwrap();
         assert_eq!(both.shape(), [6]);
     }
 }

@@ -198,7 +198,7 @@ pub fn output(moments: &[Moment], returns: Returns) -> ArrayD<f32> {
 pub fn layer<'a>(
     kind: RecurrentKind,
     reverse: bool,
-    operands: &'a [std::sync::Arc<ArrayD<f32>>],
+    operands: &'a [impl std::ops::Deref<Target = ArrayD<f32>>],
 ) -> Result<RecurrentLayer<'a>, String> {
     let missing = || "weights of a recurrent layer are missing".to_owned();
     let matrix = |i: usize| {

@@ -102,7 +102,7 @@ pub fn evaluate(
     let port = batch::answer_port(&model, 0)?;
     let input = batch::input_port(&model, 0)?;
     // Keep only what the metric needs of an output, since outputs may be as large as the inputs.
-    let (mut outputs, mut scores): (Vec<Vec<f32>>, Vec<f64>) = (Vec::new(), Vec::new());
+    let (mut classes, mut answers, mut scores) = (0, Vec::new(), Vec::new());
     let wanted = match args.metric {
         Metric::Mse => port.real(labels, &args.labels.display().to_string())?,
         Metric::Top1 | Metric::Auc => Vec::new(),
@@ -111,7 +111,10 @@ pub fn evaluate(
     batch::run_each(ui, file, &inputs, &target, args.sequences, &mut |sample| {
         let out = port.decode(sample.first().map_or(&[][..], Vec::as_slice));
         match args.metric {
-            Metric::Top1 => outputs.push(out),
+            Metric::Top1 => {
+                classes = out.len();
+                answers.push(class_of(&out));
+            }
             Metric::Auc => scores.push(anomaly_score(&out, &inputs.inputs(count)?[0], &input)?),
             Metric::Mse => {
                 scores.extend(wanted.get(count).map(|want| metrics::mean_squared_error(&out, want)));
@@ -121,7 +124,7 @@ pub fn evaluate(
         Ok(())
     })?;
     let value = match args.metric {
-        Metric::Top1 => top1(&outputs, labels)?,
+        Metric::Top1 => share_right(&answers, classes, labels)?,
         Metric::Auc => {
             let positive = whole(labels)?.into_iter().take(scores.len()).map(|l| l != 0).collect::<Vec<_>>();
             metrics::auc(&scores, &positive)?
@@ -152,7 +155,20 @@ fn whole(labels: &Array) -> Result<Vec<i64>> {
 /// # Errors
 /// Labels are not class numbers, or name a class that the model does not have.
 pub fn top1(outputs: &[Vec<f32>], labels: &Array) -> Result<f64> {
-    let classes = outputs.first().map_or(0, Vec::len);
+    let answers: Vec<f64> = outputs.iter().map(|out| class_of(out)).collect();
+    share_right(&answers, outputs.first().map_or(0, Vec::len), labels)
+}
+
+/// The class that an output names: a single number is the class itself (ArgMax).
+fn class_of(out: &[f32]) -> f64 {
+    match out {
+        [class] => f64::from(*class),
+        many => metrics::argmax(many) as f64,
+    }
+}
+
+/// Fraction of answers that are the label, of a model with outputs of `classes` numbers.
+fn share_right(answers: &[f64], classes: usize, labels: &Array) -> Result<f64> {
     let one_hot = labels.shape().len() == 2 && labels.shape()[1] > 1;
     let wanted: Vec<usize> = if one_hot {
         labels
@@ -179,12 +195,8 @@ pub fn top1(outputs: &[Vec<f32>], labels: &Array) -> Result<f64> {
         }
         wanted
     };
-    let hit = |(out, label): &(&Vec<f32>, &usize)| match out.as_slice() {
-        [class] => *class == **label as f32,
-        many => metrics::argmax(many) == **label,
-    };
-    let hits = outputs.iter().zip(&wanted).filter(hit).count();
-    Ok(hits as f64 / outputs.len().max(1) as f64)
+    let hits = answers.iter().zip(&wanted).filter(|(answer, label)| **answer == **label as f64).count();
+    Ok(hits as f64 / answers.len().max(1) as f64)
 }
 
 /// How anomalous a sample is, from the network's first output.

@@ -11,7 +11,7 @@ use super::execute;
 use super::margin::{self, Extremes};
 use super::options::Clipping;
 use super::reach::{Observed, Reach, least_peak, peak_axis};
-use super::tensors::{Batch, real_values};
+use super::tensors::{Batch, elements, real_values};
 use crate::{Error, Result};
 
 /// Samples whose activations are held in memory at once.
@@ -63,7 +63,7 @@ pub(crate) fn observe(
                     let range = ranges[index].get_or_insert((low, high));
                     *range = (range.0.min(low), range.1.max(high));
                     ends[index].add(low, high);
-                    whole[index] = whole[index] && margin::are_whole(array);
+                    whole[index] = whole[index] && margin::are_whole(&*elements(array));
                     if let Some(axis) = axes[index].filter(|&axis| axis < array.ndim()) {
                         let peak =
                             |row: ArrayView1<'_, f32>| row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -203,7 +203,7 @@ pub(crate) fn histograms(
                     .par_iter()
                     .map(|a| {
                         let mut h = Histogram::new(low, high);
-                        h.add(a);
+                        h.add(&elements(a));
                         h
                     })
                     .collect();

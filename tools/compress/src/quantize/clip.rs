@@ -6,6 +6,8 @@ use offshoot_ir::grid::on_grid;
 pub(crate) use offshoot_ir::grid::quant_of_range;
 
 use super::options::Clipping;
+use super::tensors::elements;
+use super::vectors::vectorised;
 
 /// Bins of a histogram: 32 per step of the full int8 range.
 pub(crate) const BINS: usize = 8192;
@@ -27,14 +29,27 @@ impl Histogram {
     }
 
     /// Counts values; values outside count as the end of the range.
-    pub(crate) fn add<'a>(&mut self, values: impl IntoIterator<Item = &'a f32>) {
-        let per_unit = BINS as f32 / (self.high - self.low).max(f32::MIN_POSITIVE);
-        for &v in values {
-            let v = v.max(self.low).min(self.high);
-            let bin = (((v - self.low) * per_unit) as usize).min(BINS - 1);
-            self.counts[bin] += 1;
-            self.sums[bin] += f64::from(v);
-        }
+    pub(crate) fn add(&mut self, values: &[f32]) {
+        const PART: usize = 64;
+        let (low, high) = (self.low, self.high);
+        let per_unit = BINS as f32 / (high - low).max(f32::MIN_POSITIVE);
+        vectorised(
+            #[inline(always)]
+            || {
+                for part in values.chunks(PART) {
+                    let mut within = [0.0f32; PART];
+                    let mut bins = [0i32; PART];
+                    for ((value, bin), v) in within.iter_mut().zip(&mut bins).zip(part) {
+                        *value = v.max(low).min(high);
+                        *bin = (((*value - low) * per_unit) as i32).min(BINS as i32 - 1);
+                    }
+                    for (value, bin) in within.iter().zip(&bins).take(part.len()) {
+                        self.counts[*bin as usize] += 1;
+                        self.sums[*bin as usize] += f64::from(*value);
+                    }
+                }
+            },
+        );
     }
 
     /// Adds another histogram of the same range.
@@ -168,16 +183,29 @@ impl Histogram {
 
 /// Smallest and largest element, which may be infinite; `None` if any is NaN.
 pub(crate) fn extremes(array: &ArrayD<f32>) -> Option<(f32, f32)> {
-    let mut range = (f32::INFINITY, f32::NEG_INFINITY);
-    let mut numbers = true;
-    for &v in array {
-        numbers &= !v.is_nan();
-        range = (range.0.min(v), range.1.max(v));
-    }
-    if !numbers {
+    const LANES: usize = 16;
+    let values = elements(array);
+    let mut lows = [f32::INFINITY; LANES];
+    let mut highs = [f32::NEG_INFINITY; LANES];
+    let mut odd = [0u32; LANES];
+    vectorised(
+        #[inline(always)]
+        || {
+            for part in values.chunks(LANES) {
+                for (((v, low), high), odd) in part.iter().zip(&mut lows).zip(&mut highs).zip(&mut odd) {
+                    *odd |= u32::from(v.is_nan());
+                    *low = if v < low { *v } else { *low };
+                    *high = if v > high { *v } else { *high };
+                }
+            }
+        },
+    );
+    let low = lows.into_iter().fold(f32::INFINITY, f32::min);
+    let high = highs.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    if odd.contains(&1) {
         return None;
     }
-    Some(if range.0 > range.1 { (0.0, 0.0) } else { range })
+    Some(if low > high { (0.0, 0.0) } else { (low, high) })
 }
 
 #[cfg(test)]

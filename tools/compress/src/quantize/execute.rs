@@ -105,7 +105,7 @@ impl Environment {
         (0..self.samples)
             .into_par_iter()
             .map(|i| {
-                let arrays: Vec<ArrayD<f32>> = inputs.iter().map(|batch| batch[i].clone()).collect();
+                let arrays: Vec<&ArrayD<f32>> = inputs.iter().map(|batch| &batch[i]).collect();
                 let mut outputs = executor.run(&arrays).map_err(|e| failed(Box::new(e)))?;
                 outputs.pop().ok_or_else(|| failed("no output".into()))
             })

@@ -16,6 +16,7 @@ use super::reach::Reach;
 use super::recurrent_fit;
 use super::skeleton::Skeleton;
 use super::tensors::{Batch, activate, decibels, energies, real_values, round};
+use super::vectors::vectorised;
 use super::weights;
 use crate::Result;
 
@@ -69,38 +70,50 @@ pub(crate) fn fit(
             continue;
         };
         let source = &float.nodes[k];
-        let (mut reference, mut batch, weight_noise);
-        if is_weighted(&node.op) && graph.value(node.output).dtype == DType::I8 {
-            let mut before = cached(&mut cache, k, || exact.run(float, source, true))?;
-            let (b, n) = layer(&mut graph, &node, bits[k], &rounded, &before, settings)?;
-            activate(node.op.activation().unwrap_or(Activation::None), &mut before);
-            (reference, batch, weight_noise) = (before, b, Some(n));
-        } else if matches!(node.op, Op::Recurrent { .. }) && graph.value(node.output).dtype == DType::I8 {
-            reference = cached(&mut cache, k, || exact.run(float, source, false))?;
-            let (b, n) = recurrent_fit::fit(&mut graph, &node, &rounded, &reference, settings)?;
-            (batch, weight_noise) = (b, Some(n));
+        let int8 = graph.value(node.output).dtype == DType::I8;
+        let weighted = is_weighted(&node.op) && int8;
+        // Without `measure`, the float network's output is only what this operator is fitted to.
+        let known = cache.as_deref().filter(|_| !measure).and_then(|c| c.get(k)?.as_ref());
+        let computed = match known {
+            Some(_) => None,
+            None => Some(exact.run(float, source, weighted)?),
+        };
+        let Some(reference) = known.or(computed.as_ref()) else { continue };
+        let (mut batch, weight_noise) = if weighted {
+            let (b, n) = layer(&mut graph, &node, bits[k], &rounded, reference, settings)?;
+            (b, Some(n))
+        } else if matches!(node.op, Op::Recurrent { .. }) && int8 {
+            let (b, n) = recurrent_fit::fit(&mut graph, &node, &rounded, reference, settings)?;
+            (b, Some(n))
         } else {
-            reference = cached(&mut cache, k, || exact.run(float, source, false))?;
-            (batch, weight_noise) = (rounded.run(&graph, &node, false)?, None);
-        }
-        reach.limit(source.output, &mut reference);
+            (rounded.run(&graph, &node, false)?, None)
+        };
         reach.limit(node.output, &mut batch);
         round(&graph, node.output, &mut batch);
-        if measure {
-            let (s, e) = energies(&reference, &batch);
-            let mut own = exact.run(&graph, &alone(&graph, &node, source), false)?;
-            reach.limit(node.output, &mut own);
-            round(&graph, node.output, &mut own);
-            let (os, oe) = energies(&reference, &own);
-            noise.push(Noise {
-                node: k,
-                weights: weight_noise,
-                own: decibels(os, oe),
-                cumulative: decibels(s, e),
-            });
+        if let Some(mut reference) = computed {
+            if let Some(slot) = cache.as_mut().and_then(|c| c.get_mut(k)) {
+                *slot = Some(reference.clone());
+            }
+            if weighted {
+                activate(node.op.activation().unwrap_or(Activation::None), &mut reference);
+            }
+            reach.limit(source.output, &mut reference);
+            if measure {
+                let (s, e) = energies(&reference, &batch);
+                let mut own = exact.run(&graph, &alone(&graph, &node, source), false)?;
+                reach.limit(node.output, &mut own);
+                round(&graph, node.output, &mut own);
+                let (os, oe) = energies(&reference, &own);
+                noise.push(Noise {
+                    node: k,
+                    weights: weight_noise,
+                    own: decibels(os, oe),
+                    cumulative: decibels(s, e),
+                });
+            }
+            exact.set(source.output, reference);
+            exact.finish(source);
         }
-        exact.set(source.output, reference);
-        exact.finish(source);
         rounded.set(node.output, batch);
         rounded.finish(&node);
     }
@@ -117,15 +130,6 @@ const MOST_ELEMENTS: usize = 1 << 26;
 pub(crate) fn cache(float: &Graph, samples: usize) -> Option<Exact> {
     let elements: usize = float.nodes.iter().map(|n| float.value(n.output).len()).sum();
     (elements.saturating_mul(samples) <= MOST_ELEMENTS).then(|| vec![None; float.nodes.len()])
-}
-
-/// The output of node `k`, computed by `run` the first time.
-fn cached(cache: &mut Option<&mut Exact>, k: usize, run: impl FnOnce() -> Result<Batch>) -> Result<Batch> {
-    let Some(slot) = cache.as_mut().and_then(|c| c.get_mut(k)) else { return run() };
-    if slot.is_none() {
-        *slot = Some(run()?);
-    }
-    Ok(slot.clone().unwrap_or_default())
 }
 
 /// `node` with the float network's activations and the quantised network's constants.
@@ -227,27 +231,33 @@ fn add_to_channels(a: &mut ArrayD<f32>, change: &[f32]) {
 /// Mean of `a - b` for each index along the last axis. Pairs whose difference is not finite are skipped (0 / 0 in the
 /// quantised network, for instance); a channel with only such pairs has mean 0.
 fn mean_difference(a: &Batch, b: &Batch, channels: usize) -> Vec<f64> {
-    let sums: Vec<Vec<(f64, u64)>> = a
+    let sums: Vec<(Vec<f64>, Vec<u64>)> = a
         .par_iter()
         .zip(b)
         .map(|(a, b)| {
-            let mut sums = vec![(0.0, 0); channels];
+            let (mut sums, mut counts) = (vec![0.0; channels], vec![0u64; channels]);
             let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
             let (a, b) = (a.as_slice().unwrap_or_default(), b.as_slice().unwrap_or_default());
             let width = channels.max(1);
-            for (x, y) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
-                for (((sum, count), x), y) in sums.iter_mut().zip(x).zip(y) {
-                    let difference = f64::from(*x) - f64::from(*y);
-                    if difference.is_finite() {
-                        (*sum, *count) = (*sum + difference, *count + 1);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (x, y) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
+                        for (((sum, count), x), y) in sums.iter_mut().zip(&mut counts).zip(x).zip(y) {
+                            let difference = f64::from(*x) - f64::from(*y);
+                            let counts = difference.is_finite();
+                            *sum += if counts { difference } else { 0.0 };
+                            *count += u64::from(counts);
+                        }
                     }
-                }
-            }
-            sums
+                },
+            );
+            (sums, counts)
         })
         .collect();
     let mean = |c: usize| {
-        let (sum, count) = sums.iter().fold((0.0, 0), |(sum, n), s| (sum + s[c].0, n + s[c].1));
+        let (sum, count) =
+            sums.iter().fold((0.0, 0), |(sum, n), (sums, counts)| (sum + sums[c], n + counts[c]));
         sum / count.max(1) as f64
     };
     (0..channels).map(mean).collect()

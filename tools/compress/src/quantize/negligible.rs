@@ -7,6 +7,7 @@
 use offshoot_ir::Op;
 
 use super::tensors::Batch;
+use super::vectors::vectorised;
 
 /// A channel is negligible if its inputs, anywhere in their observed ranges, move its output by less than this many steps.
 const STEPS: f32 = 0.25;
@@ -58,18 +59,27 @@ pub(super) fn clear(op: &Op, x: &Batch, weights: &mut [f32], bias: &mut [f32], s
 
 /// Smallest and largest element, and mean, of each channel.
 fn ranges(x: &Batch, channels: usize) -> Vec<(f32, f32, f32)> {
-    let mut all = vec![(f32::INFINITY, f32::NEG_INFINITY, 0.0f64); channels];
+    let mut lows = vec![f32::INFINITY; channels];
+    let mut highs = vec![f32::NEG_INFINITY; channels];
+    let mut sums = vec![0.0f64; channels];
     let mut count = 0usize;
     for array in x {
         let values = array.as_standard_layout();
-        for row in values.as_slice().unwrap_or_default().chunks_exact(channels) {
-            for ((low, high, sum), &v) in all.iter_mut().zip(row) {
-                (*low, *high, *sum) = (low.min(v), high.max(v), *sum + f64::from(v));
-            }
-        }
+        let values = values.as_slice().unwrap_or_default();
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in values.chunks_exact(channels) {
+                    for (((low, high), sum), &v) in lows.iter_mut().zip(&mut highs).zip(&mut sums).zip(row) {
+                        (*low, *high, *sum) = (low.min(v), high.max(v), *sum + f64::from(v));
+                    }
+                }
+            },
+        );
         count += array.len() / channels;
     }
-    all.into_iter().map(|(low, high, sum)| (low, high, (sum / count.max(1) as f64) as f32)).collect()
+    let mean = |sum: f64| (sum / count.max(1) as f64) as f32;
+    lows.into_iter().zip(highs).zip(sums).map(|((low, high), sum)| (low, high, mean(sum))).collect()
 }
 
 #[cfg(test)]

@@ -8,10 +8,9 @@
 //! used only where they make a range finite or less than half as wide; elsewhere the usual ranges are as good.
 
 use offshoot_ir::{BinaryKind, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind, ValueId};
-use rayon::prelude::*;
 
 use super::margin::Extremes;
-use super::tensors::{Batch, real_values};
+use super::tensors::{Batch, map, real_values};
 
 /// All numbers.
 const ALL: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
@@ -111,7 +110,11 @@ impl Reach {
     /// Clamps a tensor to its bounds.
     pub(crate) fn limit(&self, id: ValueId, batch: &mut Batch) {
         if let Some((low, high)) = self.of(id) {
-            batch.par_iter_mut().for_each(|a| a.mapv_inplace(|v| v.max(low).min(high)));
+            map(
+                batch,
+                #[inline(always)]
+                |v| v.max(low).min(high),
+            );
         }
     }
 

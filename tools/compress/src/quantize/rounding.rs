@@ -1,7 +1,8 @@
 //! Rounding of weights, and the resulting error of an operator's output.
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
-use pulp::Arch;
+
+use super::vectors::vectorised;
 
 /// Quantised weights of one operator.
 #[derive(Clone, Debug)]
@@ -48,46 +49,32 @@ pub(super) fn errors<'a>(
 /// With `h` reversed in both axes and factored as `L·Lᵀ`, reversing `L` gives an upper `U` with `U·Uᵀ = h`; then
 /// `h⁻¹ = U⁻ᵀ·U⁻¹`, whose upper factor's rows are those of `U⁻¹`.
 pub(super) fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
-    Arch::new().dispatch(
+    vectorised(
         #[inline(always)]
         || inverse_factor_of(h),
     )
 }
 
+/// Rows that are factored together: each row above them is then read once for all.
+const TOGETHER: usize = 4;
+
 #[inline(always)]
 fn inverse_factor_of(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     let n = h.nrows();
+    let whole = n / TOGETHER * TOGETHER;
     let mut l = vec![0.0f64; n * n];
-    for i in 0..n {
-        for j in 0..=i {
-            let (head, tail) = l.split_at(i * n);
-            let (row_i, row_j) = (&tail[..j], if j < i { &head[j * n..j * n + j] } else { &tail[..j] });
-            let dot = dot(row_i, row_j);
-            let value = f64::from(h[[n - 1 - i, n - 1 - j]]) - dot;
-            if i == j {
-                if value <= 0.0 {
-                    return None;
-                }
-                l[i * n + i] = value.sqrt();
-            } else {
-                l[i * n + j] = value / l[j * n + j];
-            }
-        }
+    for first in (0..whole).step_by(TOGETHER) {
+        factor_rows::<TOGETHER>(h, &mut l, first)?;
     }
-    // Inverse of the lower factor, row by row: inv[i] = (e_i - sum_j<i l[i][j] inv[j]) / l[i][i].
+    for first in whole..n {
+        factor_rows::<1>(h, &mut l, first)?;
+    }
     let mut inv = vec![0.0f64; n * n];
-    for i in 0..n {
-        let (head, tail) = inv.split_at_mut(i * n);
-        let row = &mut tail[..n];
-        for j in 0..i {
-            let factor = l[i * n + j];
-            if factor != 0.0 {
-                row[..=j].iter_mut().zip(&head[j * n..=j * n + j]).for_each(|(r, v)| *r -= factor * v);
-            }
-        }
-        row[i] += 1.0;
-        let d = l[i * n + i];
-        row[..=i].iter_mut().for_each(|v| *v /= d);
+    for first in (0..whole).step_by(TOGETHER) {
+        invert_rows::<TOGETHER>(&l, &mut inv, n, first);
+    }
+    for first in whole..n {
+        invert_rows::<1>(&l, &mut inv, n, first);
     }
     let mut u = Array2::zeros((n, n));
     for i in 0..n {
@@ -98,20 +85,106 @@ fn inverse_factor_of(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     Some(u)
 }
 
-/// The dot product, in eight sums that the compiler keeps in vectors; they are added up as ndarray does it.
+/// Rows `first` to `first + R` of the lower factor of the reversed `h`, below the rows of `l` before them. `None` if a pivot is
+/// not positive.
 #[inline(always)]
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = a.remainder().iter().zip(b.remainder());
-    for (a, b) in a.zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
+fn factor_rows<const R: usize>(h: ArrayView2<'_, f32>, l: &mut [f64], first: usize) -> Option<()> {
+    let n = h.nrows();
+    let wanted = |i: usize, j: usize| f64::from(h[[n - 1 - i, n - 1 - j]]);
+    let (head, own) = l.split_at_mut(first * n);
+    for j in 0..first {
+        let above = &head[j * n..][..=j];
+        let dots = dots::<R>(std::array::from_fn(|r| &own[r * n..][..j]), &above[..j]);
+        for (r, dot) in dots.into_iter().enumerate() {
+            own[r * n + j] = (wanted(first + r, j) - dot) / above[j];
         }
     }
-    let (low, high) = sums.split_at(4);
-    let whole = low.iter().zip(high).fold(0.0, |sum, (low, high)| sum + (low + high));
-    rest.fold(whole, |sum, (a, b)| sum + a * b)
+    for r in 0..R {
+        for q in 0..=r {
+            let j = first + q;
+            let [dot] = dots([&own[r * n..][..j]], &own[q * n..][..j]);
+            let value = wanted(first + r, j) - dot;
+            if q < r {
+                own[r * n + j] = value / own[q * n + j];
+            } else if value > 0.0 {
+                own[r * n + j] = value.sqrt();
+            } else {
+                return None;
+            }
+        }
+    }
+    Some(())
+}
+
+/// Rows `first` to `first + R` of the inverse of the lower factor `l`: `inv[i] = (e_i - sum_j<i l[i][j] inv[j]) / l[i][i]`.
+#[inline(always)]
+fn invert_rows<const R: usize>(l: &[f64], inv: &mut [f64], n: usize, first: usize) {
+    let (head, own) = inv.split_at_mut(first * n);
+    for j in 0..first {
+        let above = &head[j * n..][..=j];
+        let factors: [f64; R] = std::array::from_fn(|r| l[(first + r) * n + j]);
+        let mut rest = own.chunks_exact_mut(n);
+        let rows: [&mut [f64]; R] =
+            std::array::from_fn(|_| rest.next().map_or(&mut [][..], |row| &mut row[..=j]));
+        if factors.contains(&0.0) {
+            for (row, factor) in rows.into_iter().zip(factors).filter(|(_, factor)| *factor != 0.0) {
+                row.iter_mut().zip(above).for_each(|(x, v)| *x -= factor * v);
+            }
+        } else {
+            subtract(rows, factors, above);
+        }
+    }
+    for r in 0..R {
+        let (before, row) = own.split_at_mut(r * n);
+        let diagonal = &l[(first + r) * n..][..=first + r];
+        for q in 0..r {
+            let (factor, end) = (diagonal[first + q], first + q);
+            if factor != 0.0 {
+                row[..=end].iter_mut().zip(&before[q * n..][..=end]).for_each(|(x, v)| *x -= factor * v);
+            }
+        }
+        row[first + r] += 1.0;
+        let d = diagonal[first + r];
+        row[..=first + r].iter_mut().for_each(|v| *v /= d);
+    }
+}
+
+/// Subtracts `above` times its factor from each of the rows, which are as long.
+#[inline(always)]
+fn subtract<const R: usize>(mut rows: [&mut [f64]; R], factors: [f64; R], above: &[f64]) {
+    const LANES: usize = 8;
+    let whole = above.len() / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        let above = &above[at..][..LANES];
+        for (row, factor) in rows.iter_mut().zip(factors) {
+            row[at..][..LANES].iter_mut().zip(above).for_each(|(x, v)| *x -= factor * v);
+        }
+    }
+    for (row, factor) in rows.iter_mut().zip(factors) {
+        row[whole..].iter_mut().zip(&above[whole..]).for_each(|(x, v)| *x -= factor * v);
+    }
+}
+
+/// The dot product of `b` with each of the rows, in eight sums that the compiler keeps in vectors; they are added up as ndarray
+/// does it.
+#[inline(always)]
+fn dots<const R: usize>(rows: [&[f64]; R], b: &[f64]) -> [f64; R] {
+    const LANES: usize = 8;
+    let mut sums = [[0.0; LANES]; R];
+    let whole = b.len() / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        let b = &b[at..][..LANES];
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            for ((sum, a), b) in sums.iter_mut().zip(&row[at..][..LANES]).zip(b) {
+                *sum += a * b;
+            }
+        }
+    }
+    std::array::from_fn(|r| {
+        let (low, high) = sums[r].split_at(LANES / 2);
+        let sum = low.iter().zip(high).fold(0.0, |sum, (low, high)| sum + (low + high));
+        rows[r][whole..].iter().zip(&b[whole..]).fold(sum, |sum, (a, b)| sum + a * b)
+    })
 }
 
 /// Rounds one weight after the other and moves the error to those not rounded yet, once for each of the scales. With
@@ -123,9 +196,9 @@ pub(super) fn with_feedback(
     zeros: bool,
     nearest: impl Fn(f32) -> f32,
 ) -> Vec<Vec<i8>> {
-    Arch::new().dispatch(
+    vectorised(
         #[inline(always)]
-        || feedback(w, scales, factor, zeros, nearest),
+        || feedback(w, scales, factor, zeros, &nearest),
     )
 }
 
@@ -135,7 +208,7 @@ fn feedback(
     scales: &[f32],
     factor: &Array2<f32>,
     zeros: bool,
-    nearest: impl Fn(f32) -> f32,
+    nearest: &impl Fn(f32) -> f32,
 ) -> Vec<Vec<i8>> {
     let mut left = vec![w.to_vec(); scales.len()];
     let mut codes = vec![vec![0; w.len()]; scales.len()];

@@ -1,12 +1,24 @@
 //! Tensors of a batch of samples: real values, rounding to a grid, noise.
 
+use std::borrow::Cow;
+
 use ndarray::ArrayD;
 use offshoot_ir::grid::on_grid;
 use offshoot_ir::{Activation, DType, Data, Graph, Value, ValueId};
 use rayon::prelude::*;
 
+use super::vectors::vectorised;
+
 /// One tensor of every sample of a batch.
 pub(crate) type Batch = Vec<ArrayD<f32>>;
+
+/// The elements of an array, in any order.
+pub(crate) fn elements(array: &ArrayD<f32>) -> Cow<'_, [f32]> {
+    match array.as_slice_memory_order() {
+        Some(values) => Cow::Borrowed(values),
+        None => Cow::Owned(array.iter().copied().collect()),
+    }
+}
 
 /// The real values of a constant.
 pub(crate) fn real_values(value: &Value) -> Vec<f32> {
@@ -36,8 +48,24 @@ pub(crate) fn real_values(value: &Value) -> Vec<f32> {
 pub(crate) fn activate(activation: Activation, batch: &mut Batch) {
     let (low, high) = activation.bounds();
     if low > f32::NEG_INFINITY || high < f32::INFINITY {
-        batch.par_iter_mut().for_each(|a| a.mapv_inplace(|x| x.max(low).min(high)));
+        map(
+            batch,
+            #[inline(always)]
+            |x| x.max(low).min(high),
+        );
     }
+}
+
+/// Replaces every element `x` by `f(x)`. `f` is `#[inline(always)]`.
+#[inline(always)]
+pub(crate) fn map(batch: &mut Batch, f: impl Fn(f32) -> f32 + Sync) {
+    batch.par_iter_mut().for_each(|a| match a.as_slice_memory_order_mut() {
+        Some(values) => vectorised(
+            #[inline(always)]
+            || values.iter_mut().for_each(|x| *x = f(*x)),
+        ),
+        None => a.mapv_inplace(&f),
+    });
 }
 
 /// Rounds a tensor to its int8 grid if it has one.
@@ -46,8 +74,11 @@ pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
     if let (DType::I8, Some(quant)) = (value.dtype, &value.quant) {
         let (scale, zero) = (quant.scale[0], quant.zero_point[0] as f32);
         // The device quantises NaN (0 / 0, for instance) to the zero point.
-        let nearest = |v: f32| if v.is_nan() { 0.0 } else { on_grid(v, scale, zero) };
-        batch.par_iter_mut().for_each(|a| a.mapv_inplace(nearest));
+        map(
+            batch,
+            #[inline(always)]
+            |v| if v.is_nan() { 0.0 } else { on_grid(v, scale, zero) },
+        );
     }
 }
 

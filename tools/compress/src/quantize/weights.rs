@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2};
 use offshoot_ir::grid::{self, round};
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::codebook;
@@ -12,6 +11,7 @@ use super::form::Form;
 use super::moments::Moments;
 use super::options::WeightScale;
 use super::rounding::{FittedWeights, errors, inverse_factor, with_feedback};
+use super::vectors::vectorised;
 
 /// The integer grid, and how weights are rounded to it.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,11 @@ pub(crate) fn fit(
             scales.push(full);
         }
         if option != WeightScale::MinMax {
-            scales.push(least_error_scale(w, h, full, floors[o], grid));
+            let least = least_error_scale(w, h, full, floors[o], grid);
+            // The same scale again would be the same candidates.
+            if !scales.contains(&least) {
+                scales.push(least);
+            }
         }
         let factor = factors.as_ref().zip(group_of(o)).and_then(|(f, g)| f[g].as_ref());
         let mut fed = match factor {
@@ -155,7 +159,12 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
         Some(h) => h.diag().to_vec(),
         None => vec![1.0; w.len()],
     };
-    Arch::new().dispatch(
+    // Weights that a narrower range clips, the largest first.
+    let least = full * top * (1.0 - grid.reach() as f32 / 100.0);
+    let large = w.iter().zip(&importance).map(|(w, i)| (w.abs(), *i)).filter(|(w, _)| *w > least);
+    let mut large: Vec<(f32, f32)> = large.collect();
+    large.sort_by(|a, b| b.0.total_cmp(&a.0));
+    vectorised(
         #[inline(always)]
         || {
             let mut best = (f64::INFINITY, full);
@@ -164,6 +173,9 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
                 if scale < floor || scale <= 0.0 {
                     break;
                 }
+                if clipping_exceeds(&large, scale * top, best.0) {
+                    continue;
+                }
                 if let Some(e) = error_below(w, &importance, scale, top, best.0) {
                     best = (e, scale);
                 }
@@ -171,6 +183,22 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
             best.1
         },
     )
+}
+
+/// Whether the weights above `bound` alone have a weighted squared error of `limit`, each with the term that [`error_below`] adds
+/// for it. `large` holds weights and their importance, the largest weight first.
+fn clipping_exceeds(large: &[(f32, f32)], bound: f32, limit: f64) -> bool {
+    // The sum of all terms is rounded in another order.
+    const ROUNDING: f64 = 1.0 - 1e-9;
+    let mut sum = 0.0;
+    for (w, importance) in large.iter().take_while(|(w, _)| *w > bound) {
+        let d = w - bound;
+        sum += f64::from(importance * d * d);
+        if sum * ROUNDING >= limit {
+            return true;
+        }
+    }
+    false
 }
 
 /// Weighted squared error of weights rounded with `scale`, if it is below `limit`. Terms are added up one after the other
@@ -255,6 +283,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn scales_left_out_by_the_clipped_weights_are_not_the_best(
+            w in proptest::collection::vec(-1f32..1.0, 1..300),
+            outlier in 1f32..8.0,
+            bits in proptest::sample::select(vec![2u8, 4, 8]),
+        ) {
+            let mut w = w;
+            w[0] *= outlier;
+            let grid = Grid { form: Form::Even(bits), scale: WeightScale::Mse, feedback: false };
+            let full = w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / grid.top();
+            let importance = vec![1.0; w.len()];
+            let mut best = (f64::INFINITY, full);
+            for step in 0..=grid.reach() {
+                let scale = full * (1.0 - step as f32 / 100.0);
+                if let Some(e) = error_below(&w, &importance, scale, grid.top(), best.0) {
+                    best = (e, scale);
+                }
+            }
+            prop_assert_eq!(least_error_scale(&w, None, full, 0.0, grid), best.1);
+        }
+
         #[test]
         fn codes_are_narrow_and_scales_positive(
             w in proptest::collection::vec(-10f32..10.0, 12),
