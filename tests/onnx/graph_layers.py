@@ -1,6 +1,6 @@
 """Layers of random graphs: convolutions, pools, products, normalisations, recurrent layers, resampling. See graphs.py.
 
-The evaluator of onnx 1.19 is wrong in some forms, in which ONNX Runtime differs from it. They are left out here, and the
+The evaluator of onnx 1.23 is wrong in some forms, in which ONNX Runtime differs from it. They are left out here, and the
 standard's node tests hold them: LRN of several channels, maxima over other than two spatial axes, `SAME_LOWER` with strides,
 `ceil_mode` with padding, LpNormalization with `p` 1, reversed recurrent layers, negative indices of GatherElements.
 """
@@ -150,7 +150,13 @@ def batch_norm(g):
     c = g.shape(x)[1]
     need(len(g.shape(x)) > 1)
     rest = [1 + g.normal(c), g.normal(c), g.normal(c), np.abs(g.normal(c)) + np.float32(0.5)]
-    g.add("BatchNormalization", x, *[g.constant(a.astype(np.float32)) for a in rest], epsilon=g.one([1e-5, 1e-3]))
+    old = old_batch_norm(g)
+    g.add("BatchNormalization", x, *[g.constant(a.astype(np.float32)) for a in rest], epsilon=g.one([1e-5, 1e-3]), **old)
+
+
+def old_batch_norm(g):
+    """Before opset 14 the evaluator moves the statistics towards the sample's, unless the momentum is 1."""
+    return {"momentum": 1.0} if g.opset < 14 else {}
 
 
 @builder
@@ -232,6 +238,9 @@ def resize(g):
     sizes = shape[:2] + [g.int(1, 2 * d) for d in shape[2:]]
     scales = [1.0, 1.0] + [g.one([0.5, 1.0, 1.5, 2.0, 3.0]) for _ in shape[2:]]
     need(max(np.prod(sizes), np.prod(shape) * np.prod(scales)) < 150)
+    # To one element the standard reads the first, the evaluator half an element before it.
+    need(mode != "cubic" or found["coordinate_transformation_mode"] != "pytorch_half_pixel" or 1 not in sizes[2:])
+    need(all(d * s >= 2 for d, s in zip(shape[2:], scales[2:])) or mode != "cubic")
     if g.chance():
         g.add("Resize", x, "", "", g.ints(sizes), **found)
     else:

@@ -483,7 +483,8 @@ table("reduce")({name: reduce("Reduce" + name) for name in REDUCTIONS})
 def along(operator):
     def build(g):
         x = g.any(ranks=range(1, 5))
-        axis = g.int(0, len(g.shape(x)) - 1)
+        # Before opset 13 all axes from `axis` on are one row, which the evaluator does not know.
+        axis = g.int(0, len(g.shape(x)) - 1) if g.opset >= 13 else len(g.shape(x)) - 1
         if operator == "Hardmax":
             g.apart(x, axis)
         g.add(operator, x, axis=axis)

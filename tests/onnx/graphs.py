@@ -6,13 +6,15 @@ usage: graphs.py FOLDER COUNT SEED
 
 Graph number i of a seed is the same in every run. Each has 24 calibration samples (`c*.npy`) and 8 samples with answers
 (`x*.npy`, `y*.npy`). `cases.json` lists them. With `each`, each family of
-operators has some graphs of its own, whose `main` is its operator; with `routing`, the networks of routing.py. Prints the subfolder. Exit code 3: the package `onnx` is not there.
+operators has some graphs of its own, whose `main` is its operator; with `routing`, the networks of routing.py. Prints the
+subfolder. Exit code 3: the package `onnx` is not there.
 
 A graph grows operator by operator. Each is evaluated on all samples at once when it is added, and is left out if its
 results are not finite, large, empty, constant, or near a jump (a threshold, a tie), where float32 may decide either way.
 """
 
 import collections
+import hashlib
 import json
 import os
 import sys
@@ -28,15 +30,22 @@ except ImportError as missing:
     print(missing, file=sys.stderr)
     sys.exit(3)
 
-import graph_layers  # noqa: F401, it enters its builders
+import graph_integers  # noqa: F401, it enters its builders
+import graph_layer_forms  # noqa: F401, the same
+import graph_layers  # noqa: F401, the same
+from graph_forms import FORMS
 from graph_operators import TABLE, Unsuitable
 from routing import NETWORKS
 
 CALIBRATION, TESTED = 24, 8
 SAMPLES = CALIBRATION + TESTED
-OPSETS = [13, 15, 17, 18, 19, 20, 21, 22, 23]
+OPSETS = [9, 10, 11, 12, 13, 15, 17, 18, 19, 20, 21, 22, 23, 23] + [24] * (onnx.defs.onnx_opset_version() >= 24)
+# Opsets of graphs of one family.
+EACH_OPSETS = [23, 22]
 # Bounds of what a value may be.
-LARGEST, MOST_ELEMENTS, MOST_AXES = 100.0, 1500, 5
+LARGEST, MOST_ELEMENTS, MOST_AXES = 100.0, 1500, 6
+# What stands before the numbers of names: plain, as PyTorch and TensorFlow write them, and what a parser might stumble over.
+STEMS = ["", "", "/model/layer.0/", "a:0/", "x y ", "é", "w/reshape", "0", "-", "a/very/long/path/" * 12]
 KINDS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int64): TensorProto.INT64, np.dtype(np.bool_): TensorProto.BOOL}
 
 
@@ -48,11 +57,12 @@ class Growing:
         self.opset = int(self.random.choice(OPSETS))
         self.nodes, self.constants, self.inputs = [], [], []
         self.arrays, self.read, self.operators = {}, set(), []
-        self.count = 0
+        self.count, self.stem = 0, ""
+        self.tokens, self.vocabulary = [], 12
 
     def name(self, stem):
         self.count += 1
-        return f"{stem}{self.count}"
+        return f"{self.stem}{stem}{self.count}"
 
     # What operators draw.
     def chance(self, p=0.5):
@@ -82,9 +92,21 @@ class Growing:
         self.inputs.append(name)
         return name
 
+    def add_tokens(self, shape):
+        name = self.name("t")
+        self.arrays[name] = [self.random.integers(0, self.vocabulary, shape) for _ in range(SAMPLES)]
+        self.inputs.append(name)
+        self.tokens.append(name)
+        return name
+
     def constant(self, array):
-        name = self.name("w")
+        """An initialiser; one of the same numbers may be there already."""
         array = np.asarray(array)
+        for held in self.constants if self.chance(0.3) else []:
+            same = self.arrays[held.name][0]
+            if same.dtype == array.dtype and same.shape == array.shape and (same == array).all():
+                return held.name
+        name = self.name("w")
         self.constants.append(numpy_helper.from_array(array, name))
         self.arrays[name] = [array] * SAMPLES
         return name
@@ -144,7 +166,13 @@ class Growing:
                 [describe(n, self.arrays[n][0]) for n in given],
                 [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names],
             )
-            evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)]))
+            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=ir(self.opset))
+            # Builders need not know which opset has an operator, an attribute or an input.
+            if not inner and not any(a.HasField("g") for a in node.attribute):
+                context = onnx.checker.C.CheckerContext()
+                context.ir_version, context.opset_imports = ir(self.opset), {"": self.opset}
+                onnx.checker.check_node(node, context)
+            evaluator = ReferenceEvaluator(model)
             results = [evaluator.run(None, {n: self.arrays[n][i] for n in given}) for i in range(SAMPLES)]
         except Exception as error:
             raise Unsuitable(f"{operator}: {error}") from error
@@ -193,10 +221,13 @@ class Growing:
             return False
 
     def outputs(self):
-        """Values that nothing reads and that depend on the sample; truth values and integers as float32."""
-        found = [o for node in self.nodes for o in node.output if o not in self.read]
+        """Values that depend on the sample: those that nothing reads, at times one more; truth and integers as float32."""
+        made = [o for node in self.nodes for o in node.output if o in self.arrays]
         moving = lambda n: any((a != self.arrays[n][0]).any() for a in self.arrays[n])
-        found = [n for n in found if moving(n)][-4:]
+        found = [n for n in made if n not in self.read and moving(n)][-4:]
+        inside = [n for n in made if n in self.read and moving(n)]
+        if found and inside and self.chance(0.25):
+            found.insert(self.int(0, len(found)), self.one(inside))
         return [n if self.arrays[n][0].dtype == np.float32 else self.add("Cast", n, to=TensorProto.FLOAT)[0] for n in found]
 
 
@@ -204,10 +235,15 @@ def drawn(seed, index, table):
     """A graph, and its outputs."""
     for attempt in range(100):
         g = Growing([seed, index, attempt])
+        g.stem = g.one(STEMS)
         for _ in range(g.int(1, 2)):
-            rank = g.one([2, 3, 4, 4, 4, 5])
-            extents = {2: [g.int(3, 24)], 3: [g.int(2, 8), g.int(3, 12)], 4: [g.int(1, 6), g.int(3, 8), g.int(3, 8)]}
-            g.add_input([1] + extents.get(rank, [g.int(1, 3), g.int(2, 4), g.int(3, 5), g.int(3, 5)]))
+            rank = g.one([1, 2, 3, 4, 4, 4, 5, 6])
+            extents = {1: [], 2: [g.int(3, 24)], 3: [g.int(2, 8), g.int(3, 12)], 4: [g.int(1, 6), g.int(3, 8), g.int(3, 8)]}
+            extents[6] = [g.int(1, 3) for _ in range(5)]
+            first = g.int(2, 9) if rank == 1 else g.int(2, 3) if g.chance(0.1) else 1
+            g.add_input([first] + extents.get(rank, [g.int(1, 3), g.int(2, 4), g.int(3, 5), g.int(3, 5)]))
+        if g.chance(0.1):
+            FORMS["form.tokens"](g) if g.add_tokens([1, g.int(2, 8)]) else None
         wanted, tries = g.int(3, 10), 0
         while len(g.nodes) < wanted and tries < 60:
             tries += 1
@@ -228,13 +264,27 @@ def samples(arrays):
     return join(arrays)
 
 
-def write(folder, index, g, outputs):
+def ir(opset):
+    """The version of the file that an opset needs at least."""
+    return 8 if opset < 21 else 10
+
+
+def write(folder, index, g, outputs, varied=False):
     stem = os.path.join(folder, f"{index:05}")
-    describe = lambda n: helper.make_tensor_value_info(n, TensorProto.FLOAT, g.shape(n))
-    graph = helper.make_graph(
-        g.nodes, f"graph{index}", [describe(n) for n in g.inputs], [describe(n) for n in outputs], g.constants
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", g.opset)], ir_version=8 if g.opset < 21 else 10)
+    describe = lambda n: helper.make_tensor_value_info(n, KINDS[g.arrays[n][0].dtype], g.shape(n))
+    nodes, constants, inputs = g.nodes, g.constants, [describe(n) for n in g.inputs]
+    if varied and g.chance(0.2):
+        # Constants as nodes.
+        nodes = [helper.make_node("Constant", [], [c.name], value=c) for c in constants] + nodes
+        constants = []
+    elif varied and g.chance(0.2):
+        # Initialisers as inputs too, as files before IR version 4 have them.
+        inputs = inputs + [describe(c.name) for c in constants]
+    if varied and g.chance():
+        for k, node in enumerate(nodes):
+            node.name = f"{g.stem}{node.op_type}_{k}"
+    graph = helper.make_graph(nodes, f"graph{index}", inputs, [describe(n) for n in outputs], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", g.opset)], ir_version=ir(g.opset))
     with open(stem + ".onnx", "wb") as file:
         file.write(model.SerializeToString())
     # The whole graph again, as a run of it computes: fewer steps in between are rounded.
@@ -264,7 +314,7 @@ def each(folder):
             if drawn == ALIKE:
                 break
             g = Growing([number, attempt])
-            g.opset = OPSETS[-1 - attempt % 2]
+            g.opset = EACH_OPSETS[attempt % 2]
             g.add_input([1, 4, 6, 4])
             if attempt % 3 == 2:
                 g.add_input([1, 6, 8])
@@ -303,6 +353,13 @@ def routed(folder):
     return cases
 
 
+def digest():
+    """Of these scripts: others draw other graphs."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    texts = [open(os.path.join(here, n), "rb").read() for n in sorted(os.listdir(here)) if n.startswith(("graph", "routing"))]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:8]
+
+
 def main():
     if sys.argv[2] == "routing":
         folder = os.path.join(sys.argv[1], f"onnx-{onnx.__version__}-routing")
@@ -319,12 +376,12 @@ def main():
         print(folder)
         return
     count, seed = int(sys.argv[2]), int(sys.argv[3])
-    folder = os.path.join(sys.argv[1], f"onnx-{onnx.__version__}-{seed}")
+    folder = os.path.join(sys.argv[1], f"onnx-{onnx.__version__}-{digest()}-{seed}")
     os.makedirs(folder, exist_ok=True)
     index = os.path.join(folder, "cases.json")
     cases = json.load(open(index, encoding="utf-8")) if os.path.exists(index) else []
     for i in range(len(cases), count):
-        cases.append(write(folder, i, *drawn(seed, i, TABLE)))
+        cases.append(write(folder, i, *drawn(seed, i, TABLE | FORMS), varied=True))
         # Someone may stop it: what is there is kept.
         if len(cases) == count or len(cases) % 50 == 0:
             with open(index + ".new", "w", encoding="utf-8") as file:

@@ -12,7 +12,7 @@ pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<U
     Ok(Some(match onnx.node.op_type.as_str() {
         "Relu" => UnaryKind::Clip { min: 0.0, max: f32::INFINITY },
         "Clip" if (1..3).any(|i| onnx.input(i).is_some() && !c.is_constant(onnx, i)) => return Ok(None),
-        "Clip" => clip(c, onnx)?,
+        "Clip" => return clip(c, onnx),
         "LeakyRelu" => UnaryKind::LeakyRelu { alpha: onnx.float("alpha", 0.01) },
         "HardSwish" => UnaryKind::HardSwish,
         "HardSigmoid" => {
@@ -34,10 +34,15 @@ pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<U
         "Neg" => UnaryKind::Neg,
         "Erf" => UnaryKind::Erf,
         "Softplus" => UnaryKind::Softplus,
-        "Pow" if c.is_constant(onnx, 1) => match c.wanted(onnx, 1)?.to_reals()[..] {
-            [exponent] => UnaryKind::Pow { exponent },
-            _ => return Ok(None),
-        },
+        "Pow" if c.is_constant(onnx, 1) => {
+            let given = c.wanted(onnx, 1)?;
+            let axes = rank(c, onnx);
+            match given.to_reals()[..] {
+                // An exponent of more axes than the base gives them to the power.
+                [exponent] if given.shape.len() <= axes => UnaryKind::Pow { exponent },
+                _ => return Ok(None),
+            }
+        }
         "IsInf" => UnaryKind::Elementary(ElementaryKind::IsInf {
             negative: onnx.int("detect_negative", 1) != 0,
             positive: onnx.int("detect_positive", 1) != 0,
@@ -46,13 +51,22 @@ pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<U
     }))
 }
 
+/// Number of axes of the node's first input.
+fn rank(c: &Context<'_>, onnx: &Onnx<'_>) -> usize {
+    match onnx.input(0).and_then(|name| c.entries.get(name)) {
+        Some(Entry::Value(id)) => c.shape(*id).len(),
+        Some(Entry::Constant(constant)) => constant.shape.len(),
+        _ => 0,
+    }
+}
+
 /// Mod: the remainder has the sign of the dividend if `fmod` is set, otherwise that of the divisor.
 pub(crate) fn modulo(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let kind = if onnx.int("fmod", 0) != 0 { BinaryMathKind::Fmod } else { BinaryMathKind::Mod };
     binary(c, onnx, BinaryKind::Math(kind))
 }
 
-fn clip(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<UnaryKind> {
+fn clip(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<UnaryKind>> {
     let bound = |i: usize, name: &str, none: f32| -> Importing<f32> {
         match c.constant(onnx, i)? {
             Some(v) => v.to_reals().first().copied().ok_or_else(|| format!("{name} is empty")),
@@ -60,10 +74,15 @@ fn clip(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<UnaryKind> {
         }
     };
     let (min, max) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
+    // The greater of the lower bound and a number, and of that the lesser with the upper bound, are two operators then.
+    let both = onnx.input(1).is_some() && onnx.input(2).is_some();
+    if min > max && both && min.is_finite() && max.is_finite() {
+        return Ok(None);
+    }
     if min > max || min.is_nan() || max.is_nan() {
         return Err(format!("bounds {min} to {max}"));
     }
-    Ok(UnaryKind::Clip { min, max })
+    Ok(Some(UnaryKind::Clip { min, max }))
 }
 
 pub(crate) fn unary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: UnaryKind) -> Importing {
@@ -102,6 +121,9 @@ pub(crate) fn is_channelwise_prelu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool
     let (Ok(x), true) = (c.value(onnx, 0), c.is_constant(onnx, 1)) else { return false };
     let Ok(slope) = c.wanted(onnx, 1) else { return false };
     let rank = c.shape(x).len();
+    if rank == 0 {
+        return false;
+    }
     let channels = if rank > 2 { c.shape(x)[1] } else { c.shape(x).last().copied().unwrap_or(1) };
     slope.quant.is_some()
         || slope.len() == 1

@@ -107,20 +107,18 @@ pub(crate) fn layer_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let axis = onnx.axis("axis", -1, shape.len())?;
     let depth: usize = shape[axis..].iter().product();
     let name = onnx.output(0).unwrap_or_default().to_owned();
-    let scale = c.wanted(onnx, 1)?;
-    if scale.len() != depth {
-        return Err(format!("scale {:?} for rows of {depth}", scale.shape));
-    }
-    let gamma = c.add_constant(onnx.input(1).unwrap_or_default(), &scale.reshaped(vec![depth])?);
-    let beta = match c.constant(onnx, 2)? {
-        Some(b) if b.len() == depth => {
-            c.add_constant(onnx.input(2).unwrap_or_default(), &b.reshaped(vec![depth])?)
-        }
-        Some(b) => return Err(format!("bias {:?} for rows of {depth}", b.shape)),
-        None => {
-            let zeros = Constant::new(vec![depth], Elements::F32(vec![0.0; depth]));
-            c.add_constant(&format!("{name}/bias"), &zeros)
-        }
+    let bias = match c.constant(onnx, 2)? {
+        Some(bias) => row(&bias, &shape[axis..]),
+        None => Some(Constant::new(vec![depth], Elements::F32(vec![0.0; depth]))),
+    };
+    // Parameters that differ from row to row are a product and a sum of their own.
+    let (Some(scale), Some(bias)) = (row(&c.wanted(onnx, 1)?, &shape[axis..]), bias) else {
+        return super::norm_composed::layer_norm(c, onnx);
+    };
+    let gamma = c.add_constant(onnx.input(1).unwrap_or_default(), &scale);
+    let beta = match onnx.input(2) {
+        Some(given) => c.add_constant(given, &bias),
+        None => c.add_constant(&format!("{name}/bias"), &bias),
     };
     let op = Op::LayerNorm { epsilon: onnx.float("epsilon", 1e-5) };
     if axis + 1 == shape.len() {
@@ -132,20 +130,56 @@ pub(crate) fn layer_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, Op::Reshape, vec![y], Some(shape), 0)
 }
 
+/// A parameter of all elements of a row of these extents, flat, to which it is broadcast; `None` if it has more axes.
+fn row(parameter: &Constant, extents: &[usize]) -> Option<Constant> {
+    let depth = extents.iter().product();
+    if parameter.len() == depth {
+        return parameter.reshaped(vec![depth]).ok();
+    }
+    let more = parameter.shape.len().saturating_sub(extents.len());
+    let (outer, own) = parameter.shape.split_at(more);
+    let along = extents.len() - own.len();
+    let fits = own.iter().zip(&extents[along..]).all(|(d, e)| *d == 1 || d == e);
+    if !fits || outer.iter().any(|d| *d != 1) {
+        return None;
+    }
+    let place = |flat: usize| {
+        let (mut rest, mut at, mut stride) = (flat, 0, 1);
+        for (d, extent) in own.iter().zip(&extents[along..]).rev() {
+            at += if *d == 1 { 0 } else { rest % extent * stride };
+            (rest, stride) = (rest / extent, stride * d);
+        }
+        at
+    };
+    let at: Vec<usize> = (0..depth).map(place).collect();
+    let flat = Constant::new(vec![parameter.len()], Elements::F32(parameter.to_reals()));
+    Some(flat.gathered(&at))
+}
+
 const fn binary(kind: BinaryKind) -> Op {
     Op::Binary { kind, activation: Activation::None }
 }
 
-/// The value times a constant plus another, both broadcast.
-fn scaled(
-    c: &mut Context<'_>,
-    onnx: &Onnx<'_>,
-    x: ValueId,
-    [scale, shift]: [&Constant; 2],
-    shape: &[usize],
-) -> Importing {
-    let gamma = c.add_constant(onnx.input(1).unwrap_or_default(), &scale.reshaped(shape.to_vec())?);
-    let beta = c.add_constant(onnx.input(2).unwrap_or_default(), &shift.reshaped(shape.to_vec())?);
+/// The value times input 1 plus input 2, both computed or constant, of this number of elements, broadcast along axis 1.
+fn scaled(c: &mut Context<'_>, onnx: &Onnx<'_>, x: ValueId, groups: usize) -> Importing {
+    let channels = c.shape(x)[1];
+    let wide = [vec![channels], vec![1; c.shape(x).len() - 2]].concat();
+    let mut parameters = Vec::new();
+    for i in [1, 2] {
+        let name = onnx.input(i).unwrap_or_default();
+        if c.is_constant(onnx, i) {
+            let given = spread(c.wanted(onnx, i)?, channels, groups)?;
+            parameters.push(c.add_constant(name, &given.reshaped(wide.clone())?));
+            continue;
+        }
+        let own = c.value(onnx, i)?;
+        if c.shape(own).iter().product::<usize>() != channels {
+            return Err(format!("{:?} computed parameters for {channels} channels", c.shape(own)));
+        }
+        let part = format!("{}/parameter_{i}", onnx.name);
+        parameters.push(c.emit(onnx, Op::Reshape, vec![own], Some(wide.clone()), &part)?);
+    }
+    let [gamma, beta] = parameters[..] else { return Err("parameters".into()) };
     let y = c.emit(onnx, binary(BinaryKind::Mul), vec![x, gamma], None, &format!("{}/scaled", onnx.name))?;
     c.finish(onnx, binary(BinaryKind::Add), vec![y, beta], None, 0)
 }
@@ -171,38 +205,36 @@ fn normalised_rows(
 /// InstanceNormalization: each channel of each sample separately.
 pub(crate) fn instance_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
-    let [n, channels, ref spatial @ ..] = *c.shape(x) else {
+    let [n, channels, ..] = *c.shape(x) else {
         return Err(format!("input {:?} has no channels", c.shape(x)));
     };
-    let along = [vec![channels], vec![1; spatial.len()]].concat();
-    let (scale, shift) = (c.wanted(onnx, 1)?, c.wanted(onnx, 2)?);
     let y = normalised_rows(c, onnx, x, n * channels, onnx.float("epsilon", 1e-5))?;
-    scaled(c, onnx, y, [&scale, &shift], &along)
+    scaled(c, onnx, y, channels)
 }
 
 /// GroupNormalization: scale and shift are one per group before opset 21, one per channel from then on.
 pub(crate) fn group_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
-    let [n, channels, ref spatial @ ..] = *c.shape(x) else {
+    let [n, channels, ..] = *c.shape(x) else {
         return Err(format!("input {:?} has no channels", c.shape(x)));
     };
-    let rank = spatial.len();
     let groups = usize::try_from(onnx.int("num_groups", 0)).ok().filter(|g| *g > 0 && channels % g == 0);
     let groups =
         groups.ok_or_else(|| format!("num_groups {} of {channels} channels", onnx.int("num_groups", 0)))?;
-    let spread = |p: Constant| -> Importing<Constant> {
-        match p.len() {
-            len if len == channels => Ok(p),
-            len if len == groups => {
-                let at: Vec<usize> = (0..channels).map(|i| i / (channels / groups)).collect();
-                Ok(Constant::new(vec![groups], Elements::F32(p.to_reals())).gathered(&at))
-            }
-            len => Err(format!("{len} parameters for {channels} channels in {groups} groups")),
-        }
-    };
-    let (scale, shift) = (spread(c.wanted(onnx, 1)?)?, spread(c.wanted(onnx, 2)?)?);
     let y = normalised_rows(c, onnx, x, n * groups, onnx.float("epsilon", 1e-5))?;
-    scaled(c, onnx, y, [&scale, &shift], &[vec![channels], vec![1; rank]].concat())
+    scaled(c, onnx, y, groups)
+}
+
+/// Parameters of channels, of which each group may have one.
+fn spread(parameters: Constant, channels: usize, groups: usize) -> Importing<Constant> {
+    match parameters.len() {
+        len if len == channels => Ok(parameters),
+        len if len == groups => {
+            let at: Vec<usize> = (0..channels).map(|i| i / (channels / groups)).collect();
+            Ok(Constant::new(vec![groups], Elements::F32(parameters.to_reals())).gathered(&at))
+        }
+        len => Err(format!("{len} parameters for {channels} channels in {groups} groups")),
+    }
 }
 
 /// RMSNormalization: x / sqrt(mean(x²) + epsilon) · scale, over the axes from `axis` on.

@@ -1,7 +1,7 @@
 //! Resize in the modes that the device's own operator lacks: cubic, antialias, `tf_crop_and_resize`, any axes.
 //!
 //! Along one axis a resize is a product with a constant matrix, or a choice of elements if it takes the nearest. The
-//! definitions are those of the ONNX reference implementation.
+//! definitions are those of the ONNX reference implementation, where it follows the standard.
 
 use offshoot_ir::{Activation, Op, ValueId};
 
@@ -56,13 +56,9 @@ impl Rule {
         let half = (i + 0.5) / axis.scale - 0.5;
         Ok(match self.coordinate.as_str() {
             "half_pixel" => half,
-            "pytorch_half_pixel" => {
-                if output == 1.0 {
-                    -0.5
-                } else {
-                    half
-                }
-            }
+            // As the standard and ONNX Runtime have it; the reference implementation takes -0.5.
+            "pytorch_half_pixel" if axis.output == 1 => 0.0,
+            "pytorch_half_pixel" => half,
             "half_pixel_symmetric" => {
                 let adjustment = axis.output as f64 / output;
                 input / 2.0 * (1.0 - adjustment) + half

@@ -39,10 +39,11 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         None => c.constant(onnx, scales_at)?.map(|s| s.to_reals()).filter(|s| !s.is_empty()),
     };
     let sizes = if sizes_at == usize::MAX { None } else { c.ints(onnx, sizes_at)?.filter(|s| !s.is_empty()) };
-    let (out, scale): (Vec<usize>, Vec<f32>) = match (sizes, scales) {
+    let (out, scale): (Vec<usize>, Vec<f64>) = match (sizes, scales) {
         (Some(s), _) => {
             let s = filled(s.iter().map(|v| *v as f32).collect(), &|a| shape[a] as f32)?;
-            let ratios: Vec<f32> = s.iter().zip(&shape).map(|(o, i)| *o / *i as f32).collect();
+            // In float64: the place of an output that falls on an input would be rounded to one side.
+            let ratios: Vec<f64> = s.iter().zip(&shape).map(|(o, i)| f64::from(*o) / *i as f64).collect();
             match policy.as_str() {
                 "stretch" => (s.iter().map(|v| *v as usize).collect(), ratios),
                 _ => keeping_aspect(onnx, &policy, &shape, &ratios)?,
@@ -51,7 +52,7 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         (None, Some(s)) => {
             let s = filled(s, &|_| 1.0)?;
             let out = s.iter().zip(&shape).map(|(s, i)| (s * *i as f32).floor() as usize).collect();
-            (out, s)
+            (out, s.into_iter().map(f64::from).collect())
         }
         (None, None) => return Err("neither scales nor sizes are given".into()),
     };
@@ -89,7 +90,7 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             axis,
             input: shape[axis],
             output: out[axis],
-            scale: scale[axis].into(),
+            scale: scale[axis],
             crop: crop.as_ref().map_or([0.0, 1.0], |(from, to)| [from[axis].into(), to[axis].into()]),
         };
         let changes = |a: &Axis| a.output != a.input || (a.scale - 1.0).abs() > 0.0 || a.crop != [0.0, 1.0];
@@ -103,6 +104,7 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         Some(w) => (out[h], out[w], [scale[h], scale[w]]),
         None => (1, out[h], [1.0, scale[h]]),
     };
+    let scale = scale.map(|s| s as f32);
     let op = Op::Resize(ResizeRule { bilinear, coordinate, nearest, scale, rounded_steps: false });
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
     let declared = vec![shape[0], out_h, out_w, shape[1]];
@@ -115,8 +117,8 @@ fn keeping_aspect(
     onnx: &Onnx<'_>,
     policy: &str,
     shape: &[usize],
-    ratios: &[f32],
-) -> Importing<(Vec<usize>, Vec<f32>)> {
+    ratios: &[f64],
+) -> Importing<(Vec<usize>, Vec<f64>)> {
     let rank = shape.len();
     let axes: Vec<usize> = match onnx.ints("axes") {
         Some(axes) => {
@@ -126,13 +128,13 @@ fn keeping_aspect(
     };
     let resized = axes.iter().map(|a| ratios[*a]);
     let scale = match policy {
-        "not_larger" => resized.fold(f32::INFINITY, f32::min),
-        "not_smaller" => resized.fold(0.0, f32::max),
+        "not_larger" => resized.fold(f64::INFINITY, f64::min),
+        "not_smaller" => resized.fold(0.0, f64::max),
         other => return Err(format!("keep_aspect_ratio_policy `{other}`")),
     };
     let (mut out, mut scales) = (shape.to_vec(), vec![1.0; rank]);
     for &axis in &axes {
-        out[axis] = (f64::from(scale) * shape[axis] as f64 + 0.5).floor() as usize;
+        out[axis] = (scale * shape[axis] as f64 + 0.5).floor() as usize;
         scales[axis] = scale;
     }
     Ok((out, scales))
