@@ -184,9 +184,11 @@ fn padded(groups: usize, window: Window, int8: bool) -> Graph {
     let (mut graph, mut numbers) = (Graph::default(), Numbers(5));
     let [h, w] = [9, 7];
     let extent = |x: usize, axis: usize| {
-        (x + window.pad[axis] + window.pad[axis + 2] - window.kernel[axis]) / window.stride[axis] + 1
+        let padded = x + usize::from(window.pad[axis] + window.pad[axis + 2]);
+        (padded - usize::from(window.kernel[axis])) / usize::from(window.stride[axis]) + 1
     };
-    let shapes = [vec![1, h, w, 6], vec![6, window.kernel[0], window.kernel[1], 6 / groups]];
+    let [kh, kw] = window.kernel.map(usize::from);
+    let shapes = [vec![1, h, w, 6], vec![6, kh, kw, 6 / groups]];
     let taps: usize = shapes[1].iter().product();
     let weights: Vec<i8> = (0..taps).map(|_| numbers.draw() as i8).map(|w| w.max(-127)).collect();
     let quant = |scale, zero| int8.then(|| Quant::per_tensor(scale, zero));

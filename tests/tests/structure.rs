@@ -19,6 +19,7 @@ const ORDER: [(&str, &[&str]); 11] = [
             "types",
             "tag",
             "extended",
+            "branch",
             "tiled",
             "sparse",
             "recurrent",
@@ -93,6 +94,7 @@ const ORDER: [(&str, &[&str]); 11] = [
         "operators",
         &[
             "operator",
+            "branch",
             "shape",
             "weights",
             "drivers",
