@@ -1,6 +1,6 @@
 //! A learning plan with a recipe has several forms: the first that fits the arena is compiled.
 
-use offshoot_export::{CompileOptions, Compiled, Error, LearningPlan};
+use offshoot_export::{CompileOptions, Compiled, Error};
 
 use crate::failure::{Failure, Kind, Result};
 
