@@ -91,6 +91,8 @@ pub fn compile(
         }
         _ => None,
     };
+    // The weights need not lie in memory once more beside the file and its copy.
+    drop((graph, made.graph));
     let file = OffFile::from_bytes(&made.compiled.bytes);
     let report = Report {
         on_chip,
