@@ -91,9 +91,9 @@ pub fn compile(
         }
         _ => None,
     };
-    // The weights need not lie in memory once more beside the file and its copy.
+    // The weights need not lie in memory beside the file.
     drop((graph, made.graph));
-    let file = OffFile::from_bytes(&made.compiled.bytes);
+    let file = OffFile::from_vec(made.compiled.bytes);
     let report = Report {
         on_chip,
         output: args.output.display().to_string(),
