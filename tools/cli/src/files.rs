@@ -82,6 +82,19 @@ impl OffFile {
         Self { bytes: AlignedBytes::copy_of(bytes), network: 0, signed: None }
     }
 
+    /// [`Self::from_bytes`] of a large file: gives its memory back part by part, so that it is never there twice.
+    pub fn from_vec(mut bytes: Vec<u8>) -> Self {
+        const PART: usize = 1 << 22;
+        let mut copy = AlignedBytes::zeroed(bytes.len());
+        while !bytes.is_empty() {
+            let start = bytes.len().saturating_sub(PART);
+            copy[start..bytes.len()].copy_from_slice(&bytes[start..]);
+            bytes.truncate(start);
+            bytes.shrink_to_fit();
+        }
+        Self { bytes: copy, network: 0, signed: None }
+    }
+
     /// The file's bytes, without an envelope.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -267,6 +280,14 @@ fn refused(path: &Path, error: &offshoot_import::ImportError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_moves_part_by_part() {
+        for len in [0, 1, 1 << 22, (1 << 23) + 5] {
+            let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            assert!(OffFile::from_vec(bytes.clone()).bytes() == bytes, "{len}");
+        }
+    }
 
     #[test]
     fn other_files_are_named() {

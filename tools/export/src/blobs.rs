@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+/// The section grows by one part of so many: doubling would take a large network's size once more.
+const GROWTH: usize = 16;
+
 /// Builds the blob section.
 #[derive(Clone, Debug, Default)]
 pub struct Blobs {
@@ -20,8 +23,13 @@ impl Blobs {
         if let Some(&(offset, _)) = same.iter().find(holds) {
             return (offset, false);
         }
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-        let offset = self.bytes.len() as u32;
+        let start = self.bytes.len().next_multiple_of(4);
+        let needed = start + blob.len() - self.bytes.len();
+        if self.bytes.capacity() - self.bytes.len() < needed {
+            self.bytes.reserve_exact(needed.max(self.bytes.len() / GROWTH));
+        }
+        self.bytes.resize(start, 0);
+        let offset = start as u32;
         self.bytes.extend_from_slice(&blob);
         same.push((offset, blob.len()));
         (offset, true)
@@ -29,7 +37,7 @@ impl Blobs {
 
     /// Makes room for as many more bytes.
     pub fn reserve(&mut self, bytes: usize) {
-        self.bytes.reserve(bytes);
+        self.bytes.reserve_exact(bytes);
     }
 
     /// The section.

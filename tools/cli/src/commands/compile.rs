@@ -93,7 +93,9 @@ pub fn compile(
         }
         _ => None,
     };
-    let file = OffFile::from_bytes(&made.compiled.bytes);
+    // The weights need not lie in memory beside the file.
+    drop((graph, made.graph));
+    let file = OffFile::from_vec(made.compiled.bytes);
     let report = Report {
         on_chip,
         output: args.output.display().to_string(),

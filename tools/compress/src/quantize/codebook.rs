@@ -30,7 +30,8 @@ pub(super) fn fit(
         return FittedWeights { codes: Vec::new(), scales: floors.iter().map(|f| f.max(1.0)).collect() };
     }
     let group = |o: usize| moments.map_or(0, |m| o * m.groups.len() / channels);
-    let importance = |o: usize, i: usize| moments.map_or(1.0, |m| f64::from(m.groups[group(o)][[i, i]]));
+    let importance =
+        |o: usize, i: usize| moments.map_or(1.0, |m| f64::from(m.groups[group(o)].matrix[[i, i]]));
     let rows: Vec<&[f32]> = weights.chunks(n).collect();
     let largest = |w: &[f32]| w.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let usual = (largest(weights) / 127.0).max(f32::MIN_POSITIVE);
@@ -65,13 +66,13 @@ pub(super) fn fit(
         }
     }
     let factors: Vec<Option<Array2<f32>>> = match moments.filter(|_| feedback) {
-        Some(m) => m.groups.iter().map(|h| inverse_factor(h.view())).collect(),
+        Some(m) => m.groups.iter().map(|h| inverse_factor(h.matrix.view())).collect(),
         None => vec![None],
     };
     let mut codes = Vec::with_capacity(weights.len());
     for (o, w) in rows.iter().enumerate() {
         let plain: Vec<i8> = w.iter().map(|v| nearest(&book, v / scales[o]) as i8).collect();
-        let h = moments.map(|m| m.groups[group(o)].view());
+        let h = moments.map(|m| &m.groups[group(o)]);
         let fed = factors[group(o).min(factors.len() - 1)].as_ref();
         let one = |factor| with_feedback(w, &scales[o..=o], factor, false, |v| nearest(&book, v)).pop();
         let fed = fed.and_then(one);

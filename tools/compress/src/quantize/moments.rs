@@ -18,11 +18,20 @@ const TOGETHER: usize = 16;
 /// Damping as a share of the mean diagonal element: keeps the matrix invertible when samples are few.
 const DAMPING: f32 = 0.01;
 
-/// One symmetric positive definite matrix `[n, n]` for each group; n is the number of weights of one output channel,
-/// in the order of the weight tensor.
+/// The moments of each group.
 pub(crate) struct Moments {
-    /// One matrix per group.
-    pub(crate) groups: Vec<Array2<f32>>,
+    pub(crate) groups: Vec<Moment>,
+}
+
+/// The moments of one group; n is the number of weights of one output channel, in the order of the weight tensor.
+pub(crate) struct Moment {
+    /// Symmetric and positive definite, `[n, n]`.
+    pub(crate) matrix: Array2<f32>,
+    /// What was added to the diagonal.
+    pub(crate) damping: f32,
+    /// The observations `[count, n]` of which `matrix` holds the mean product, where they are fewer than half of n: errors then
+    /// cost less by them.
+    pub(crate) rows: Option<Array2<f32>>,
 }
 
 impl Moments {
@@ -38,7 +47,7 @@ impl Moments {
             Op::Conv2d { window, groups, .. } => {
                 // Neighbouring groups lie side by side in memory: a few are gathered at once.
                 let starts: Vec<usize> = (0..*groups).step_by(TOGETHER).collect();
-                let some = |&start: &usize| -> Vec<Array2<f32>> {
+                let some = |&start: &usize| -> Vec<Moment> {
                     let rows = group_patches(x, window, *groups, start..(start + TOGETHER).min(*groups));
                     rows.into_iter().map(|rows| covariance(rows, centred)).collect()
                 };
@@ -116,7 +125,7 @@ fn evenly(count: usize) -> Vec<usize> {
     (0..rows).map(|i| (i as u128 * count as u128 / rows as u128) as usize).collect()
 }
 
-fn covariance(mut rows: Array2<f32>, centred: bool) -> Array2<f32> {
+fn covariance(mut rows: Array2<f32>, centred: bool) -> Moment {
     let n = rows.ncols();
     if centred && let Some(mean) = rows.mean_axis(Axis(0)) {
         let mean: Array1<f32> = mean;
@@ -128,7 +137,8 @@ fn covariance(mut rows: Array2<f32>, centred: bool) -> Array2<f32> {
     let mean_diagonal = m.diag().sum() / n as f32;
     let damping = if mean_diagonal > 0.0 { DAMPING * mean_diagonal } else { 1.0 };
     m.diag_mut().iter_mut().for_each(|d| *d += damping);
-    m
+    let few = rows.nrows() < n / 2;
+    Moment { matrix: m, damping, rows: few.then_some(rows) }
 }
 
 #[cfg(test)]
@@ -152,6 +162,6 @@ mod tests {
     fn constant_input_has_damped_moments() {
         let x = vec![ArrayD::zeros(vec![1, 4]); 3];
         let m = Moments::new(&Op::FullyConnected { activation: Activation::None }, &x, 4, true).unwrap();
-        assert!(m.groups[0].diag().iter().all(|&d| d > 0.0));
+        assert!(m.groups[0].matrix.diag().iter().all(|&d| d > 0.0));
     }
 }

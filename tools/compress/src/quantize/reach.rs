@@ -113,7 +113,7 @@ impl Reach {
             map(
                 batch,
                 #[inline(always)]
-                |v| v.max(low).min(high),
+                move |v| v.max(low).min(high),
             );
         }
     }

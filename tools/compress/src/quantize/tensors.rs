@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use ndarray::ArrayD;
 use offshoot_ir::grid::on_grid;
-use offshoot_ir::{Activation, DType, Data, Graph, Value, ValueId};
+use offshoot_ir::{Activation, DType, Data, Graph, Quant, Value, ValueId};
 use rayon::prelude::*;
 
 use super::vectors::vectorised;
@@ -25,23 +25,30 @@ pub(crate) fn real_values(value: &Value) -> Vec<f32> {
     let Some(data) = &value.data else {
         return Vec::new();
     };
+    // Elements with the same scale lie side by side.
     let inner = match value.quant.as_ref().and_then(|q| q.axis) {
         Some(axis) => value.shape[axis + 1..].iter().product::<usize>().max(1),
-        None => 1,
+        None => value.len().max(1),
     };
-    let affine = |i: usize, q: f64| match &value.quant {
-        Some(quant) => {
-            let k = if quant.axis.is_some() { i / inner % quant.scale.len() } else { 0 };
-            (f64::from(quant.scale[k]) * (q - f64::from(quant.zero_point[k]))) as f32
-        }
-        None => q as f32,
-    };
+    let quant = value.quant.as_ref();
     match data.as_ref() {
         Data::F32(v) => v.clone(),
-        Data::I8(v) => v.iter().enumerate().map(|(i, &q)| affine(i, f64::from(q))).collect(),
-        Data::I32(v) => v.iter().enumerate().map(|(i, &q)| affine(i, f64::from(q))).collect(),
+        Data::I8(v) => affine(v, quant, inner),
+        Data::I32(v) => affine(v, quant, inner),
         Data::I64(v) => v.iter().map(|&q| q as f32).collect(),
     }
+}
+
+/// Real values of codes, of which `inner` after another have the same scale.
+fn affine<T: Copy + Into<f64>>(codes: &[T], quant: Option<&Quant>, inner: usize) -> Vec<f32> {
+    let Some(quant) = quant else { return codes.iter().map(|&q| q.into() as f32).collect() };
+    let mut values = Vec::with_capacity(codes.len());
+    for (i, part) in codes.chunks(inner).enumerate() {
+        let k = i % quant.scale.len();
+        let (scale, zero) = (f64::from(quant.scale[k]), f64::from(quant.zero_point[k]));
+        values.extend(part.iter().map(|&q| (scale * (q.into() - zero)) as f32));
+    }
+    values
 }
 
 /// Applies a fused activation to an operator's output.
@@ -51,20 +58,21 @@ pub(crate) fn activate(activation: Activation, batch: &mut Batch) {
         map(
             batch,
             #[inline(always)]
-            |x| x.max(low).min(high),
+            move |x| x.max(low).min(high),
         );
     }
 }
 
 /// Replaces every element `x` by `f(x)`. `f` is `#[inline(always)]`.
 #[inline(always)]
-pub(crate) fn map(batch: &mut Batch, f: impl Fn(f32) -> f32 + Sync) {
+pub(crate) fn map(batch: &mut Batch, f: impl Fn(f32) -> f32 + Copy + Sync) {
     batch.par_iter_mut().for_each(|a| match a.as_slice_memory_order_mut() {
         Some(values) => vectorised(
+            // A copy of what `f` captures stays in registers.
             #[inline(always)]
-            || values.iter_mut().for_each(|x| *x = f(*x)),
+            move || values.iter_mut().for_each(|x| *x = f(*x)),
         ),
-        None => a.mapv_inplace(&f),
+        None => a.mapv_inplace(f),
     });
 }
 
@@ -77,20 +85,22 @@ pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
         map(
             batch,
             #[inline(always)]
-            |v| if v.is_nan() { 0.0 } else { on_grid(v, scale, zero) },
+            move |v| if v.is_nan() { 0.0 } else { on_grid(v, scale, zero) },
         );
     }
 }
 
 /// Energies of `float` and of the difference between `quantized` and `float`.
 pub(crate) fn energies(float: &Batch, quantized: &Batch) -> (f64, f64) {
+    let add = |(s, e): (f64, f64), (&f, &q): (&f32, &f32)| {
+        (s + f64::from(f) * f64::from(f), e + (f64::from(f) - f64::from(q)).powi(2))
+    };
     float
         .par_iter()
         .zip(quantized)
-        .map(|(f, q)| {
-            f.iter().zip(q).fold((0.0, 0.0), |(s, e), (&f, &q)| {
-                (s + f64::from(f) * f64::from(f), e + (f64::from(f) - f64::from(q)).powi(2))
-            })
+        .map(|(f, q)| match (f.as_slice(), q.as_slice()) {
+            (Some(f), Some(q)) => f.iter().zip(q).fold((0.0, 0.0), add),
+            _ => f.iter().zip(q).fold((0.0, 0.0), add),
         })
         .collect::<Vec<_>>()
         .into_iter()

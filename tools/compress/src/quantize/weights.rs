@@ -60,12 +60,12 @@ pub(crate) fn fit(
     }
     let factors: Option<Vec<Option<Array2<f32>>>> = grid
         .feedback
-        .then(|| moments.map(|m| m.groups.par_iter().map(|h| inverse_factor(h.view())).collect()))
+        .then(|| moments.map(|m| m.groups.par_iter().map(|h| inverse_factor(h.matrix.view())).collect()))
         .flatten();
     let usual = usual_scale(weights, top);
     let group_of = |o: usize| moments.map(|m| o * m.groups.len() / channels);
     let candidates = |o: usize, w: &[f32]| -> Vec<Candidate> {
-        let h = moments.zip(group_of(o)).map(|(m, g)| m.groups[g].view());
+        let h = moments.zip(group_of(o)).map(|(m, g)| m.groups[g].matrix.view());
         let full = w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / top;
         if full <= 0.0 {
             return vec![(vec![0; n], usual.max(floors[o]))];
@@ -108,7 +108,7 @@ pub(crate) fn fit(
     let rows: Vec<Vec<Candidate>> = blocks
         .into_par_iter()
         .map(|block| {
-            let h = moments.zip(group_of(block.start)).map(|(m, g)| m.groups[g].view());
+            let h = moments.zip(group_of(block.start)).map(|(m, g)| &m.groups[g]);
             let own = |o: usize| &weights[o * n..(o + 1) * n];
             let all: Vec<Vec<Candidate>> = block.clone().map(|o| candidates(o, own(o))).collect();
             let pairs = || block.clone().zip(&all).flat_map(|(o, all)| all.iter().map(move |c| (own(o), c)));
@@ -128,10 +128,11 @@ pub(crate) fn fit(
         })
         .collect();
     let scales = rows.iter().flatten().map(|r| r.1 / f32::from(spread)).collect();
-    FittedWeights {
-        codes: rows.into_iter().flatten().flat_map(|r| r.0).map(|q| q * spread).collect(),
-        scales,
+    let mut codes = Vec::with_capacity(weights.len());
+    for (row, _) in rows.iter().flatten() {
+        codes.extend(row.iter().map(|q| q * spread));
     }
+    FittedWeights { codes, scales }
 }
 
 /// Codes of a channel's weights, and their scale.
@@ -225,6 +226,7 @@ fn error_below(w: &[f32], importance: &[f32], scale: f32, top: f32, limit: f64) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::moments::Moment;
     use super::super::rounding::error;
     use super::*;
     use proptest::prelude::*;
@@ -245,24 +247,53 @@ mod tests {
         let rows = Array2::from_shape_vec((200, n), noise(7, 200 * n)).unwrap();
         let mix = Array2::from_shape_fn((n, n), |(i, j)| 0.8f32.powi((i as i32 - j as i32).abs()));
         let x = rows.dot(&mix);
-        Moments { groups: vec![x.t().dot(&x) / 200.0 + Array2::<f32>::eye(n) * 1e-3] }
+        let matrix = x.t().dot(&x) / 200.0 + Array2::<f32>::eye(n) * 1e-3;
+        Moments { groups: vec![Moment { matrix, damping: 1e-3, rows: None }] }
     }
 
     #[test]
     fn factor_is_that_of_the_inverse() {
         let m = correlated(6);
-        let u = inverse_factor(m.groups[0].view()).unwrap();
-        let product = u.t().dot(&u).dot(&m.groups[0]);
+        let u = inverse_factor(m.groups[0].matrix.view()).unwrap();
+        let product = u.t().dot(&u).dot(&m.groups[0].matrix);
         for ((i, j), v) in product.indexed_iter() {
             assert!((v - f32::from(u8::from(i == j))).abs() < 1e-2, "{i} {j} {v}");
         }
+    }
+
+    /// Panels, groups of rows and what is left of them.
+    #[test]
+    fn factor_of_many_inputs() {
+        let mut m = correlated(150).groups.remove(0).matrix;
+        // Inputs that never move.
+        for i in [3, 70, 149] {
+            m.row_mut(i).fill(0.0);
+            m.column_mut(i).fill(0.0);
+            m[[i, i]] = 1e-3;
+        }
+        let u = inverse_factor(m.view()).unwrap();
+        for ((i, j), v) in u.t().dot(&u).dot(&m).indexed_iter() {
+            assert!((v - f32::from(u8::from(i == j))).abs() < 2e-2, "{i} {j} {v}");
+        }
+        m[[80, 80]] = -1.0;
+        assert!(inverse_factor(m.view()).is_none());
+    }
+
+    #[test]
+    fn few_observations_give_the_error_of_their_moments() {
+        let x = Array2::from_shape_vec((20, 64), noise(11, 20 * 64)).unwrap();
+        let matrix = x.t().dot(&x) / 20.0 + Array2::<f32>::eye(64) * 1e-2;
+        let (w, codes) = (noise(13, 64), vec![1i8; 64]);
+        let of = |rows| error(&w, &codes, 0.1, Some(&Moment { matrix: matrix.clone(), damping: 1e-2, rows }));
+        let (whole, few) = (of(None), of(Some(x.clone())));
+        assert!((whole - few).abs() < 1e-4 * whole, "{whole} {few}");
     }
 
     #[test]
     fn feedback_disturbs_the_output_less() {
         let m = correlated(32);
         let w = noise(3, 4 * 32);
-        let h = Some(m.groups[0].view());
+        let h = Some(&m.groups[0]);
         let total = |f: &FittedWeights| -> f64 {
             (0..4).map(|o| error(&w[o * 32..][..32], &f.codes[o * 32..][..32], f.scales[o], h)).sum()
         };
