@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { readNpy, writeNpy } from "./site/npy.js";
 
@@ -15,7 +15,7 @@ const PLAN = `layers = []
 head = { kind = "lda", features = "last", new_classes = ${ROOM} }
 `;
 
-const [packageFolder, page] = process.argv.slice(2);
+const [packageFolder, page] = process.argv.slice(2).map((path) => resolve(path));
 if (page === undefined) throw new Error("usage: node tools/web/build.mjs PACKAGE PAGE");
 const here = fileURLToPath(new URL(".", import.meta.url));
 const glyphs = join(here, "../../models/glyphs");

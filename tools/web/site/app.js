@@ -53,7 +53,7 @@ function answer() {
   if (taken === null) {
     $("answer").textContent = "…";
     $("glance").textContent = "";
-    $("answer-note").textContent = model.picture === null ? "This network does not take pictures, so nothing can be drawn for it." : "Draw one of the symbols below.";
+    $("answer-note").textContent = model.picture === null ? "This network does not take pictures, so nothing can be drawn for it." : "Draw one of these.";
     scores(model.classes.map(() => 0), -1);
     return;
   }
@@ -152,7 +152,7 @@ function use(source) {
   $("name").disabled = !model.learns || model.picture === null;
   $("lesson-note").textContent = model.learns
     ? "A new name is a new class. Five drawings of it are enough, mostly."
-    : "This file has no learning plan: compile it with --learn.";
+    : "This file has no learning plan, so it cannot be taught.";
   facts();
   lessons();
   answer();
@@ -169,7 +169,7 @@ function facts() {
     ["RAM to learn", model.learns ? `${number(info.learningArenaBytes)} bytes` : "does not learn"],
     ["Input", model.inputs.map(shape).join(", ")],
     ["Work", `${number(model.operators.reduce((sum, o) => sum + o.macs, 0))} MACs`],
-    ["Classes", model.learns ? `${model.classes.length} of ${model.room} named` : `${model.room}`],
+    ["Classes", model.room > model.known ? `${model.classes.length} of ${model.room} named` : `${model.room}`],
   ];
   $("facts").replaceChildren(...rows.flatMap(([name, value]) => [html("dt", {}, name), html("dd", {}, value)]));
   arenaPicture();
@@ -177,7 +177,7 @@ function facts() {
   const parts = [["inference", info.arenaBytes], ["what is learned", info.learnedBytes], ["scores and work", rest]];
   $("learning").hidden = !model.learns;
   $("learning-parts").replaceChildren(...(model.learns ? whole(parts.map(([name, value]) => ({ name, value: Math.max(0, value) })), "bytes") : []));
-  $("arena-note").textContent = `Where operator 0 to ${model.operators.length - 1} write their outputs, in ${number(info.arenaBytes)} bytes.`;
+  $("arena-note").textContent = `Where operators 0 to ${model.operators.length - 1} write their outputs, in ${number(info.arenaBytes)} bytes.`;
 }
 
 function arenaPicture() {

@@ -2,25 +2,19 @@
 
 import { columns, html, number, stacked } from "./charts.js";
 
-/** What can be compared: name, unit, and the number in a report; null where it has none. */
+const microseconds = (r) => (r.nanoseconds == null ? null : r.nanoseconds / 1e3);
+
+/** What can be compared: name, unit, the number in a report (none: null), and whether its operators have the number too. */
 const METRICS = [
-  ["Cycles, modelled", "cycles", (r) => r.cycles_modelled],
-  ["Instructions", "instructions", (r) => r.instructions],
-  ["Time", "µs", (r) => (r.nanoseconds == null ? null : r.nanoseconds / 1e3)],
+  ["Modelled cycles", "cycles", (r) => r.cycles_modelled, true],
+  ["Instructions", "instructions", (r) => r.instructions, true],
+  ["Time", "µs", microseconds, true],
   ["Model in flash", "bytes", (r) => r.model_bytes],
   ["Weights", "bytes", (r) => r.weights_bytes],
   ["Arena in RAM", "bytes", (r) => r.arena_bytes],
   ["Arena for learning", "bytes", (r) => r.train_arena_bytes],
   ["Stack", "bytes", (r) => r.stack_bytes],
-  ["Multiply-accumulates", "MACs", (r) => r.macs],
-];
-
-/** What an operator's part of a bar is, the first that a report has. */
-const PARTS = [
-  ["cycles", "cycles_modelled"],
-  ["instructions", "instructions"],
-  ["ns", "nanoseconds"],
-  ["MACs", "macs"],
+  ["Multiply-accumulates", "MACs", (r) => r.macs, true],
 ];
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value) && value >= 0;
@@ -98,25 +92,28 @@ export class Comparison {
     const rows = this.#reports.filter(({ report }) => isNumber(of(report))).map(({ name, report }) => ({ name, value: of(report) }));
     chart.replaceChildren(columns(rows, unit, this.#width));
     this.#stack(stack);
-    const head = html("tr", {}, html("th", { scope: "col" }, "report"), ...usable.map(([name, unit]) => html("th", { scope: "col" }, `${name}, ${unit}`)));
+    // The unit stands where the name does not say it.
+    const title = ([name, unit]) => (name.toLowerCase().endsWith(unit) ? name : `${name}, ${unit}`);
+    const head = html("tr", {}, html("th", { scope: "col" }, "report"), ...usable.map((each) => html("th", { scope: "col" }, title(each))));
     const body = this.#reports.map(({ name, report }) =>
       html("tr", {}, html("th", { scope: "row" }, name), ...usable.map(([, , of]) => html("td", {}, isNumber(of(report)) ? number(of(report)) : "–"))),
     );
     numbers.replaceChildren(html("thead", {}, head), html("tbody", {}, ...body));
   }
 
-  /** Parts of the unit that all reports with operators have. */
+  /** The chosen number's parts by operator, or multiply-accumulates where operators do not have it. */
   #stack(place) {
-    const withOperators = this.#reports.filter(({ report }) => Array.isArray(report.operators) && report.operators.length > 0);
-    const part = PARTS.find(([, field]) => withOperators.every(({ report }) => report.operators.every((o) => isNumber(o?.[field]))));
-    if (withOperators.length === 0 || part === undefined) {
-      place.replaceChildren(html("p", { class: "sub" }, "These reports have no number in common for their operators."));
+    const having = (of) => this.#reports.filter(({ report: { operators } }) => Array.isArray(operators) && operators.length > 0 && operators.every((o) => isNumber(of(o ?? {}))));
+    const metrics = [METRICS.find(([name]) => name === this.#metric), METRICS.at(-1)];
+    const found = metrics.find(([, , of, parts]) => parts && having(of).length > 0);
+    if (found === undefined) {
+      place.replaceChildren(html("p", { class: "sub" }, "These reports have no number for their operators."));
       return;
     }
-    const [unit, field] = part;
-    const rows = withOperators.map(({ name, report }) => ({
+    const [, unit, of] = found;
+    const rows = having(of).map(({ name, report }) => ({
       name: `${name}, ${unit}`,
-      parts: report.operators.map((o) => ({ name: String(o.kind ?? o.name), value: o[field] })).filter((p) => p.value > 0),
+      parts: report.operators.map((o) => ({ name: String(o.kind ?? o.name), value: of(o) })).filter((p) => p.value > 0),
     }));
     place.replaceChildren(...stacked(rows, unit, this.#width));
   }

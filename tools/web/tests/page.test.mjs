@@ -215,6 +215,12 @@ test("reports are compared, and other files are refused", async () => {
   ]);
   await page.waitForFunction(() => document.querySelector("#reports-note").textContent.includes("broken.json is no JSON"));
   assert.equal(await page.locator("#numbers tbody tr").count(), 4);
+  // Operators have the number that is chosen, where the report has it for them.
+  const profile = { target: "qemu:cortex-m4", cycles_modelled: 30, operators: [{ kind: "conv_tiled", cycles_modelled: 20, macs: 1 }, { kind: "pool", cycles_modelled: 10, macs: 0 }] };
+  await page.setInputFiles("#reports", { name: "board.json", mimeType: "application/json", buffer: Buffer.from(JSON.stringify(profile)) });
+  await page.selectOption("#metric", "Modelled cycles");
+  assert.equal(await page.textContent("#stack .label"), "board on qemu:cortex-m4, cycles");
+  assert.match(await page.textContent("#stack"), /conv_tiled: 20 cycles/);
   await page.click("#tab-teach");
   await page.setInputFiles("#file", { name: "no.off", mimeType: "application/octet-stream", buffer: Buffer.alloc(100) });
   await page.waitForSelector("#problem:not([hidden])");
