@@ -255,6 +255,7 @@ impl Ops<'_> {
     ///
     /// # Errors
     /// None for a model that was opened.
+    #[cfg(feature = "op-branch")]
     #[inline(always)]
     pub fn pass_over(&mut self, record: &Record, arena: &[u8]) -> Result<(), Rule> {
         if let Some(branch) = ops::passed_over(record, arena)? {
