@@ -361,18 +361,12 @@ def digest():
 
 
 def main():
-    if sys.argv[2] == "routing":
-        folder = os.path.join(sys.argv[1], f"onnx-{onnx.__version__}-routing")
+    families = {"each": each, "routing": routed}
+    if sys.argv[2] in families:
+        folder = os.path.join(sys.argv[1], f"onnx-{onnx.__version__}-{sys.argv[2]}")
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "cases.json"), "w", encoding="utf-8") as file:
-            json.dump(routed(folder), file, indent=0)
-        print(folder)
-        return
-    if sys.argv[2] == "each":
-        folder = os.path.join(sys.argv[1], f"onnx-{onnx.__version__}-each")
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, "cases.json"), "w", encoding="utf-8") as file:
-            json.dump(each(folder), file, indent=0)
+            json.dump(families[sys.argv[2]](folder), file, indent=0)
         print(folder)
         return
     count, seed = int(sys.argv[2]), int(sys.argv[3])

@@ -246,9 +246,9 @@ fn routed() -> Growing {
     };
     let chosen = experts(&mut g, x, 24, index);
     let scores = layer(&mut g, chosen, 16, 5, Activation::None);
-    let most = g.real(Op::Reduce { kind: ReduceKind::Max, axes: vec![1] }, &[scores], &[1, 1]);
+    let mean = g.real(Op::Reduce { kind: ReduceKind::Mean, axes: vec![1] }, &[scores], &[1, 1]);
     let step = UnaryKind::HardSigmoid { alpha: f32::MAX, beta: 0.0 };
-    let sure = g.real(Op::Unary(step), &[most], &[1, 1]);
+    let sure = g.real(Op::Unary(step), &[mean], &[1, 1]);
     let more = g.constant(&[1], Data::F32(vec![1.5]));
     let multiply = Op::Binary { kind: BinaryKind::Mul, activation: Activation::None };
     let sure = g.real(multiply, &[sure, more], &[1, 1]);

@@ -22,21 +22,22 @@ pub struct GraphHead {
     pub ops: u16,
 }
 
-/// Defines [`Record`] and its encoding from the list of kinds, each with the cargo feature that enables it.
+/// Defines [`Record`] and its encoding from the list of kinds, each with the cargo feature that enables it. A kind with an attribute
+/// is not even part of the enum without its feature: every variant takes a place in the tables of jumps of all images.
 macro_rules! records {
-    ($($kind:ident $feature:literal),* $(,)?) => {
+    ($($(#[$only:meta])* $kind:ident $feature:literal),* $(,)?) => {
         /// Any operator's record.
         #[derive(Clone, Copy, Debug, PartialEq)]
         #[allow(missing_docs)]
         pub enum Record {
-            $($kind(record::$kind)),*
+            $($(#[$only])* $kind(record::$kind)),*
         }
 
         impl Record {
             /// Kind of the operator.
             pub const fn tag(&self) -> Tag {
                 match self {
-                    $(Self::$kind(_) => Tag::$kind),*
+                    $($(#[$only])* Self::$kind(_) => Tag::$kind),*
                 }
             }
 
@@ -44,7 +45,7 @@ macro_rules! records {
             /// record or the kind is not [`built`].
             pub fn decode(tag: Tag, bytes: &[u8]) -> Option<(Self, &[u8])> {
                 match tag {
-                    $(Tag::$kind if cfg!(feature = $feature) => {
+                    $($(#[$only])* Tag::$kind if cfg!(feature = $feature) => {
                         let (r, rest) = decode::take(bytes)?;
                         Some((Self::$kind(r), rest))
                     })*
@@ -56,7 +57,7 @@ macro_rules! records {
             /// if `out` is too short.
             pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
                 match self {
-                    $(Self::$kind(r) => postcard::to_slice(r, out).ok().map(|b| b.len())),*
+                    $($(#[$only])* Self::$kind(r) => postcard::to_slice(r, out).ok().map(|b| b.len())),*
                 }
             }
         }
@@ -68,7 +69,7 @@ macro_rules! records {
             }
         }
 
-        $(impl From<record::$kind> for Record {
+        $($(#[$only])* impl From<record::$kind> for Record {
             fn from(r: record::$kind) -> Self {
                 Self::$kind(r)
             }
@@ -138,6 +139,7 @@ records! {
     ConvWeightOnly "op-conv-weight-only",
     Elementary "op-elementary",
     BinaryMath "op-binary-math",
+    #[cfg(feature = "op-branch")]
     Branch "op-branch",
 }
 

@@ -43,6 +43,7 @@ pub enum Tag {
     RecurrentSparse = 38,
     ConvRowMajor = 40,
     History = 48,
+    Branch = 49,
     Gather = 50,
     Scatter = 51,
     TopK = 52,
@@ -51,7 +52,6 @@ pub enum Tag {
     ConvWeightOnly = 55,
     Elementary = 60,
     BinaryMath = 61,
-    Branch = 62,
 }
 
 impl Tag {
@@ -95,6 +95,7 @@ impl Tag {
         Self::RecurrentSparse,
         Self::ConvRowMajor,
         Self::History,
+        Self::Branch,
         Self::Gather,
         Self::Scatter,
         Self::TopK,
@@ -103,7 +104,6 @@ impl Tag {
         Self::ConvWeightOnly,
         Self::Elementary,
         Self::BinaryMath,
-        Self::Branch,
     ];
 
     /// The tag with this number, if any.

@@ -51,7 +51,7 @@ impl Operator for Branch {
 #[inline(always)]
 pub fn passed_over<'r>(record: &'r Record, arena: &[u8]) -> Result<Option<&'r Branch>, Rule> {
     match record {
-        Record::Branch(branch) if cfg!(feature = "op-branch") => {
+        Record::Branch(branch) => {
             let bytes = arena.get(branch.src as usize..).and_then(|a| a.first_chunk());
             let index = i32::from_le_bytes(*bytes.ok_or(Rule::ArenaBounds)?);
             Ok((!branch.is_chosen(index)).then_some(branch))

@@ -12,6 +12,7 @@
 
 mod tiled;
 
+#[cfg(feature = "op-branch")]
 mod branch;
 mod conv;
 mod dispatch;
@@ -45,6 +46,7 @@ mod weight_only;
 mod weights;
 mod winograd;
 
+#[cfg(feature = "op-branch")]
 pub use branch::passed_over;
 pub use conv::run_conv2d_with;
 use offshoot_base::{Limits, Memory, Rule, Span};

@@ -181,7 +181,7 @@ fn with_fused(
         members: Some((members, kinds)),
         sparse: None,
         branches: last.branches.clone(),
-        begins: None,
+        begins: false,
         kept: None,
         keeps: Vec::new(),
     };

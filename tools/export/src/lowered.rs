@@ -86,8 +86,8 @@ pub struct Operator {
     pub sparse: Option<SparseReport>,
     /// The branches that it lies in, outermost first.
     pub branches: Vec<Branch>,
-    /// The branch that it begins, if it is the record of one.
-    pub begins: Option<Branch>,
+    /// Whether it is the record that begins the last of them.
+    pub begins: bool,
     /// Encoded members and their kinds, for fused row tiles.
     pub members: Option<(Vec<u8>, Vec<&'static str>)>,
 }
@@ -118,8 +118,16 @@ impl Operator {
             weights: 0,
             sparse: None,
             branches: Vec::new(),
-            begins: None,
+            begins: false,
             members: None,
+        }
+    }
+
+    /// The branches that must be chosen for it to run.
+    pub fn runs_in(&self) -> &[Branch] {
+        match self.branches.split_last() {
+            Some((_, around)) if self.begins => around,
+            _ => &self.branches,
         }
     }
 

@@ -136,7 +136,7 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
         })
         .collect();
     let counted: Vec<_> = (plan.order.iter().map(|&step| &lowered.operators[step]))
-        .map(|op| (op.branches.clone(), op.macs, op.weights))
+        .map(|op| (op.runs_in().to_vec(), op.macs, op.weights))
         .collect();
     let model_bytes = bytes.len() as u64;
     CompileReport {

@@ -42,10 +42,9 @@ pub fn problem(lowered: &Lowered) -> Problem {
         }
         reads.extend(op.kept.map(BufferId));
         // The record of a branch writes nothing.
-        let write = op.begins.is_none().then_some(write);
+        let write = (!op.begins).then_some(write);
         let writes = [write, op.scratch.map(BufferId)].into_iter().flatten().collect();
-        let branches = op.branches.iter().chain(&op.begins).copied().collect();
-        Step { reads, writes, in_place, branches, begins: op.begins.is_some() }
+        Step { reads, writes, in_place, branches: op.branches.clone(), begins: op.begins }
     };
     // State kept between runs is live throughout, like an input that is also an output.
     let kept = lowered.operators.iter().filter_map(|op| op.kept).map(BufferId);
@@ -186,9 +185,9 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         // A value index beyond 16 bits cannot be stored; the operator then completes no value.
         let origin = op.origin.and_then(|v| u16::try_from(v.0).ok()).unwrap_or(u16::MAX);
         let header = OpHeader { origin, scale: op.scale, zero_point: op.zero_point };
-        if let (Record::Branch(branch), Some(begins)) = (&mut record, op.begins) {
-            let inside = behind.iter().rev().take_while(|op| op.branches.contains(&begins)).count();
-            let all = behind.iter().filter(|op| op.branches.contains(&begins)).count();
+        if let (Record::Branch(branch), Some(begins)) = (&mut record, op.branches.last()) {
+            let inside = behind.iter().rev().take_while(|op| op.branches.contains(begins)).count();
+            let all = behind.iter().filter(|op| op.branches.contains(begins)).count();
             if inside != all {
                 return Err(Error::Refused(offshoot::Error::Record { op: op_index(plan, step) }));
             }

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, IxDyn};
 use offshoot::format::record::Tag;
 use offshoot::trace::{Observer, OpInfo};
 use offshoot::{AlignedBytes, Engine, Model};
-use offshoot_export::{CompileOptions, Compiled, compile};
+use offshoot_export::{CompileOptions, Compiled, LearningPlan, compile};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, UnaryKind, Value, ValueId};
 use offshoot_reference::Executor;
 
@@ -282,4 +282,24 @@ fn a_constant_index_chooses_too() {
     let y = b.switch(&branches, index);
     b.graph.outputs = vec![y];
     assert_eq!(check(&b.graph, &[0])[0].layers(), 1);
+}
+
+/// A layer of a branch does not see every sample, so it cannot learn; the others can.
+#[test]
+fn layers_of_branches_do_not_learn() {
+    let graph = experts(None, 2);
+    let learning = |plan: &str| {
+        let plan = LearningPlan::parse(plan).unwrap();
+        compile(&graph, &CompileOptions { learning: Some(plan), ..CompileOptions::default() })
+    };
+    let inside = graph.nodes[1].name.clone();
+    let error = learning(&format!("layers = [\"{inside}\"]")).unwrap_err().to_string();
+    assert!(error.contains("runs only if a switch chooses it"), "{error}");
+    let made = learning("layers = [\"last\"]").unwrap();
+    let file = AlignedBytes::copy_of(&made.bytes);
+    let model = Model::open(file.bytes()).unwrap();
+    assert_eq!(model.learning().unwrap().layers().count(), 1);
+    // All layers that can learn: those outside.
+    let made = learning("").unwrap();
+    assert!(made.report.learning.is_some());
 }

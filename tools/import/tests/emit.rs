@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_import::{emit, import, import_bytes};
-use offshoot_ir::Graph;
 use offshoot_ir::passes::lossless;
+use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId};
 use offshoot_reference::Executor;
 
 fn sample(graph: &Graph) -> Vec<ArrayD<f32>> {
@@ -41,6 +41,39 @@ fn shipped_networks() {
         round_trip(name, &graph);
         round_trip(name, &lossless(graph).unwrap().0);
     }
+}
+
+/// A switch is written as a stack and a gather, which become a switch again.
+#[test]
+fn switches() {
+    let mut graph = Graph::default();
+    let mut value = |graph: &mut Graph, shape: &[usize], dtype: DType| {
+        let name = format!("v{}", graph.values.len());
+        let shape = shape.to_vec();
+        graph.add_value(Value { name, shape, dtype, quant: None, data: None, channels_first_outside: false })
+    };
+    let x = value(&mut graph, &[1, 4], DType::F32);
+    graph.inputs = vec![x];
+    let mut node = |graph: &mut Graph, op: Op, inputs: Vec<ValueId>, shape: &[usize], dtype: DType| {
+        let output = value(graph, shape, dtype);
+        graph.nodes.push(Node { name: format!("n{}", output.0), op, inputs, output });
+        output
+    };
+    let op = Op::ArgMax { axis: 1, select_last: false };
+    let index = node(&mut graph, op, vec![x], &[1], DType::I32);
+    let mut inputs = Vec::new();
+    for i in 0..3 {
+        let weights = (0..8).map(|k| (k * 3 + i) as f32 / 9.0 - 1.0).collect();
+        let w = graph.add_constant(format!("w{i}"), vec![2, 4], Data::F32(weights));
+        let op = Op::FullyConnected { activation: Activation::None };
+        inputs.push(node(&mut graph, op, vec![x, w], &[1, 2], DType::F32));
+    }
+    inputs.push(index);
+    let y = node(&mut graph, Op::Switch, inputs, &[1, 2], DType::F32);
+    graph.outputs = vec![y];
+    round_trip("switch", &graph);
+    let (back, _) = lossless(import_bytes(&emit(&graph).unwrap(), "back").unwrap()).unwrap();
+    assert!(back.nodes.iter().any(|n| n.op == Op::Switch), "a stack of layers");
 }
 
 #[test]

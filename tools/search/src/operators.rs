@@ -12,6 +12,7 @@ use offshoot::format::codec::Record;
 use offshoot::format::record::{ConvTiled, DepthwisePlanar, Window, WindowRepr};
 use offshoot::operators as device;
 use offshoot::{AlignedBytes, Model};
+use offshoot_export::branch_costs;
 use offshoot_target::{Device, Profile, Target};
 use serde::{Deserialize, Serialize};
 
@@ -198,7 +199,8 @@ impl Operators {
         self.len() == 0
     }
 
-    /// Instructions of a run, composed from its measured operators; `None` if any has not been measured.
+    /// Instructions of a run, composed from its measured operators, with the dearest branch of each switch; `None` if any has
+    /// not been measured.
     ///
     /// # Errors
     /// It is not an `.off` file.
@@ -207,8 +209,12 @@ impl Operators {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let rest = known.get(&rest(&operators)).copied();
         let parts = operators.iter().map(|(signature, _)| known.get(signature).copied());
-        let sum: Option<i64> = parts.chain([rest]).sum();
-        Ok(sum.and_then(|s| u64::try_from(s).ok()))
+        let Some((rest, parts)) = rest.zip(parts.collect::<Option<Vec<i64>>>()) else { return Ok(None) };
+        let copy = AlignedBytes::copy_of(off);
+        let model = Model::open(copy.bytes()).map_err(|e| Error::Data(format!("compiled model: {e}")))?;
+        let branches = branch_costs::branches(&model);
+        let costs = branches.iter().zip(parts).map(|(path, cost)| (path.as_slice(), cost.max(0) as u64));
+        Ok(i64::try_from(branch_costs::most(costs)).ok().and_then(|sum| u64::try_from(sum + rest).ok()))
     }
 
     /// Instructions of a run: composed, or measured now.
@@ -259,7 +265,11 @@ impl Operators {
         let whole = rest(&operators);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let left = total as i64 - counts.iter().map(|&c| c as i64).sum::<i64>();
-        let each = operators.into_iter().zip(counts).map(|((s, f), c)| (s, f, c as i64));
+        // Of a switch, one branch has run.
+        let each = profile.operators.iter().zip(counts).filter_map(|(measured, c)| {
+            let (signature, features) = operators.get(usize::from(measured.index))?.clone();
+            Some((signature, features, c as i64))
+        });
         for (signature, features, instructions) in each.chain([(whole, vec![], left)]) {
             if known.insert(signature.clone(), instructions).is_none()
                 && let Some(journal) = &self.journal

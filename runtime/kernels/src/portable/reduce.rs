@@ -43,10 +43,12 @@ pub fn reduce_f32(r: &Reduce, src: &[f32], dst: &mut [f32]) {
 
 fn argmax<T: Copy + PartialOrd>(r: &ArgMax, src: &[T], dst: &mut [i32]) {
     let (extent, inner) = (r.extent as usize, r.inner.max(1) as usize);
-    for (block, out) in src.chunks_exact(extent.max(1) * inner).zip(dst.chunks_exact_mut(inner)) {
+    for (block, out) in src.chunks_exact((extent * inner).max(1)).zip(dst.chunks_exact_mut(inner)) {
         for (i, o) in out.iter_mut().enumerate() {
-            let (mut best, mut at) = (block[i], 0);
-            for (k, v) in block[i..].iter().step_by(inner).enumerate().skip(1) {
+            let mut row = block.get(i..).unwrap_or_default().iter().step_by(inner).enumerate();
+            let Some((_, &first)) = row.next() else { continue };
+            let (mut best, mut at) = (first, 0);
+            for (k, v) in row {
                 if *v > best || (r.select_last && *v == best) {
                     best = *v;
                     at = k as i32;

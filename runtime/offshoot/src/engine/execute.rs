@@ -84,6 +84,7 @@ pub(super) fn execute(
                 let mut memory = Memory::new(arena, model.blobs());
                 ops::run(record, &mut memory).map_err(fault)?;
                 watch(observer, info, &memory, || ops::output(record)).map_err(fault)?;
+                #[cfg(feature = "op-branch")]
                 ops.pass_over(record, arena).map_err(fault)?;
             }
         }

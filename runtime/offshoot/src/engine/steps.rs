@@ -156,6 +156,7 @@ impl Steps<'_, '_, '_> {
                 return Ok(true);
             }
         }
+        #[cfg(feature = "op-branch")]
         self.ops.pass_over(&record, self.engine.arena).map_err(fault)?;
         let parts = Parts::of(&record, model.blobs(), self.most_work);
         self.current = Some((info.index, record, parts, 0));

@@ -5,12 +5,9 @@ use offshoot_base::{Rule, require};
 use offshoot_format::branch::MOST_NESTED;
 use offshoot_format::record::Record;
 
-/// Ranges allowed; none without branches, so that their memory costs nothing.
-const RANGES: usize = if cfg!(feature = "op-branch") { MOST_NESTED } else { 0 };
-
 /// The ranges that hold the next operator, outermost first.
 pub(super) struct Open {
-    ranges: [Range; RANGES],
+    ranges: [Range; MOST_NESTED],
     open: usize,
 }
 
@@ -23,7 +20,7 @@ struct Range {
 
 impl Open {
     pub(super) fn new() -> Self {
-        Self { ranges: [Range { end: 0, left: 0 }; RANGES], open: 0 }
+        Self { ranges: [Range { end: 0, left: 0 }; MOST_NESTED], open: 0 }
     }
 
     /// Takes a record; `after` is at the one behind it.
@@ -33,9 +30,6 @@ impl Open {
     /// within each other.
     #[inline(always)]
     pub(super) fn check(&mut self, record: &Record, after: &Ops<'_>) -> Result<(), Rule> {
-        if !cfg!(feature = "op-branch") {
-            return Ok(());
-        }
         if let Record::Branch(branch) = record {
             let end = after.next.checked_add(branch.ops).ok_or(Rule::Table)?;
             let left = after.rest.len().checked_sub(branch.bytes as usize).ok_or(Rule::Table)?;

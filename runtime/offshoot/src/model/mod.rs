@@ -4,6 +4,7 @@
 //! operation on the model panics, reads out of bounds or fails, and a run ends after at most [`Model::work`] steps.
 //! Operators are decoded from the file each time they are visited; nothing is copied to RAM.
 
+#[cfg(feature = "op-branch")]
 mod branches;
 pub mod learn;
 #[cfg(feature = "nested")]
@@ -254,6 +255,7 @@ impl Ops<'_> {
     ///
     /// # Errors
     /// None for a model that was opened.
+    #[cfg(feature = "op-branch")]
     #[inline(always)]
     pub fn pass_over(&mut self, record: &Record, arena: &[u8]) -> Result<(), Rule> {
         if let Some(branch) = ops::passed_over(record, arena)? {
@@ -334,6 +336,7 @@ fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m
 fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64, &'m [u8]), Error> {
     let mut records = Ops { rest: ops, next: 0, count };
     let mut total = 0u64;
+    #[cfg(feature = "op-branch")]
     let mut branches = branches::Open::new();
     // By reference: moving the record would give it a second slot in the stack frame.
     while let Some(step) = &records.step() {
@@ -343,6 +346,7 @@ fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64,
             return Err(invalid(Rule::Quantisation));
         }
         let work = ops::check(record, limits).map_err(invalid)?;
+        #[cfg(feature = "op-branch")]
         branches.check(record, &records).map_err(invalid)?;
         total = total.saturating_add(work);
         if total > MAX_WORK {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot::base::{Memory, Rule};
+use offshoot::format::record::Tag;
 use offshoot::trace::{Observer, OpInfo};
 use offshoot::{AlignedBytes, Model, operators};
 use offshoot_compress::quantize;
@@ -276,6 +277,12 @@ fn differing_operators(
     batch::load(device.as_mut(), file)?;
     let mut host = HostDevice::new();
     batch::load(&mut host, file)?;
+    // Which operators run in a network with switches.
+    let switches = file.model()?.ops().any(|(info, ..)| info.tag == Tag::Branch);
+    let mut router = switches.then(HostDevice::new);
+    if let Some(router) = &mut router {
+        batch::load(router, file)?;
+    }
     let bar = ui.progress("comparing with device", inputs.count() as u64);
     let mut differing = Vec::new();
     for i in 0..inputs.count() {
@@ -283,10 +290,21 @@ fn differing_operators(
         if i > 0 && sequence.is_some_and(|n| i % n == 0) {
             device.reopen().map_err(|e| batch::device_failure(&e, DEVICE_HELP))?;
             host.reopen().or_fail(Kind::Internal, "report this model")?;
+            if let Some(router) = &mut router {
+                router.reopen().or_fail(Kind::Internal, "report this model")?;
+            }
         }
         let sample = inputs.sample(i);
         let here = host.digests(&sample).or_fail(Kind::Internal, "report this model")?;
         let there = device.digests(&sample).or_fail(Kind::Device, DEVICE_HELP)?;
+        if let Some(router) = &mut router {
+            let way = router.profile(&sample).or_fail(Kind::Internal, "report this model")?.operators;
+            let first = here.iter().zip(&there).position(|(a, b)| a != b);
+            // Behind the first that differs, the device may have taken another branch.
+            differing.extend(first.and_then(|at| way.get(at)).map(|operator| operator.index));
+            bar.inc(1);
+            continue;
+        }
         if here.len() != there.len() {
             let message = format!("the device ran {} operators, the host {}", there.len(), here.len());
             return Err(Failure::new(Kind::Device, message, "build the firmware again from this version"));

@@ -52,8 +52,8 @@ fn begin(c: &mut Context<'_>, at: usize, index: ValueId, [group, number, count]:
         bytes: 0,
     };
     let begins = Branch { switch: group, number };
-    c.emit(Record::Branch(branch), [Some(&index), None], &index, &[]).begins = Some(begins);
     c.branches.push(begins);
+    c.emit(Record::Branch(branch), [Some(&index), None], &index, &[]).begins = true;
     Ok(())
 }
 

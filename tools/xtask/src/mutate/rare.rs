@@ -1,4 +1,4 @@
-//! Small networks of operators that few models have: indices that a run computes, rare functions, kept steps.
+//! Small networks of operators that few models have: indices that a run computes, rare functions, kept steps, branches.
 
 use offshoot_ir::infer::infer_shape;
 use offshoot_ir::{
@@ -138,6 +138,31 @@ fn steps() -> anyhow::Result<Graph> {
     Ok(draft.finish(&[output]))
 }
 
+/// Experts of which an index takes one, and within the branch of another switch again.
+fn branches() -> anyhow::Result<Graph> {
+    let (mut draft, x) = Draft::new("branches", &[&[1, 6], &[1, 3]]);
+    let (x, gate) = (x[0], x[1]);
+    let best = draft.op(Op::ArgMax { axis: 1, select_last: false }, &[gate], DType::I32)?;
+    let mut experts = |of: ValueId| -> anyhow::Result<ValueId> {
+        let mut inputs = Vec::new();
+        for i in 0..3 {
+            let name = format!("w{}", draft.0.values.len());
+            let weights = (0..36).map(|k| ((k * 7 + i * 5) % 23) as f32 / 23.0 - 0.4).collect();
+            let w = draft.0.add_constant(name, vec![6, 6], Data::F32(weights));
+            let op = Op::FullyConnected { activation: Activation::Relu };
+            inputs.push(draft.op(op, &[of, w], DType::F32)?);
+        }
+        inputs.push(best);
+        draft.op(Op::Switch, &inputs, DType::F32)
+    };
+    let first = experts(x)?;
+    let second = experts(first)?;
+    let other = draft.op(Op::Unary(UnaryKind::Neg), &[first], DType::F32)?;
+    let least = draft.op(Op::TopK { axis: 1, k: 1, largest: false }, &[gate], DType::I32)?;
+    let y = draft.op(Op::Switch, &[second, other, x, least], DType::F32)?;
+    Ok(draft.finish(&[y]))
+}
+
 /// Graphs by name, and whether they are quantised too.
 ///
 /// # Errors
@@ -149,5 +174,6 @@ pub fn graphs() -> anyhow::Result<Vec<(String, Graph, bool)>> {
         ("functions".into(), functions()?, false),
         ("chosen".into(), chosen()?, true),
         ("steps".into(), steps()?, true),
+        ("branches".into(), branches()?, true),
     ])
 }

@@ -13,7 +13,7 @@ use offshoot_format::learn::{
     ClassifierHead, ErrorSource, Format, HeadKind, InputNormalizerRepr, LearnHead, PROGRESS_BYTES,
     TargetProjectionRepr, TrainablePart,
 };
-use offshoot_format::record::{DType, Record};
+use offshoot_format::record::DType;
 use offshoot_kernels::layer::Order;
 use offshoot_learn::LocalRule;
 use offshoot_learn::heads::{head_bytes, head_is_possible};
@@ -54,6 +54,7 @@ pub(in crate::model) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(
         require(features <= MAX_FEATURES, Rule::Shape).map_err(shared)?;
     }
     require(taps.rest.is_empty(), Rule::Table).map_err(shared)?;
+    #[cfg(feature = "op-branch")]
     outside_branches(model, &learning).map_err(shared)?;
     if let Some(folded) = head.classifier.map(|c| usize::from(c.folded)).filter(|&folded| folded > 0) {
         require(folded <= features, Rule::Shape).map_err(shared)?;
@@ -64,10 +65,9 @@ pub(in crate::model) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(
 }
 
 /// Layers and taps run for every sample: none lies in a branch of a switch.
+#[cfg(feature = "op-branch")]
 fn outside_branches(model: &Model<'_>, learning: &Learning<'_>) -> Result<(), Rule> {
-    if !cfg!(feature = "op-branch") {
-        return Ok(());
-    }
+    use offshoot_format::record::Record;
     for (info, _, record) in model.ops() {
         if let Record::Branch(branch) = record {
             let inside = |op: u16| op > info.index && op - info.index <= branch.ops;
