@@ -7,7 +7,7 @@ shapes that the graph computes, weights that two nodes share. See graphs.py.
 import numpy as np
 from onnx import TensorProto, helper
 from graph_operators import axes_of, need, operand, positive, signed, within
-from graph_layers import spread, window
+from graph_layers import spread
 
 FORMS = {}
 

@@ -3,7 +3,7 @@ broadcast, states of recurrent layers, caches and masks of attention, subgraphs.
 
 import numpy as np
 from onnx import helper
-from graph_forms import FORMS, axis_of, form
+from graph_forms import axis_of, form
 from graph_operators import need, within
 from graph_layers import old_batch_norm, spread
 
