@@ -3,8 +3,9 @@
 //! The largest of a few samples is an unreliable range: one value beyond it saturates, which costs more than a step that is a
 //! little wider. The largest elements of single samples are taken as extreme values with a Gumbel distribution, fitted by its
 //! moments; the range then holds all but one of [`RETURN`] samples. Where both ends are alike, the one that varied more speaks
-//! for the other as well: that it varied less may be chance. Not so at a graph's input, whose step is an error that nothing
-//! behind it can mend. With more samples the observed range is trusted more, and from [`TRUSTED`] on entirely.
+//! for the other as well, up to [`LOPSIDED`] samples: that it varied less may be chance. Not so at a graph's input, whose step
+//! is an error that nothing behind it can mend. With more samples the observed range is trusted more, and from [`TRUSTED`] on
+//! entirely.
 
 use offshoot_ir::grid::quant_of_range;
 use offshoot_ir::{Graph, Quant, ValueId};
@@ -18,6 +19,8 @@ const RETURN: f64 = 3000.0;
 const FEW: usize = 32;
 /// From this many samples on the observed range is used as it is.
 const TRUSTED: usize = 128;
+/// From this many samples on each end speaks for itself.
+const LOPSIDED: usize = 64;
 /// The ends are alike if their means differ by no more than this factor.
 const ALIKE: f64 = 2.0;
 /// A range becomes at most this many times as wide.
@@ -59,8 +62,10 @@ impl Extremes {
         let ((mean_high, mut far_high), (mean_low, mut far_low)) = (end(self.high), end(self.low));
         let (up, down) = (mean_high, -mean_low);
         if joint && up.min(down) > 0.0 && up.max(down) <= ALIKE * up.min(down) {
-            far_high = far_high.max(far_low);
-            far_low = far_high;
+            let single = self.samples.saturating_sub(FEW) as f64 / (LOPSIDED - FEW) as f64;
+            let (own, wider) = (single.min(1.0), far_high.max(far_low));
+            far_high = far_high * own + wider * (1.0 - own);
+            far_low = far_low * own + wider * (1.0 - own);
         }
         let above = ((mean_high + far_high - f64::from(high)) * share).max(0.0);
         let below = ((f64::from(low) - mean_low + far_low) * share).max(0.0);
@@ -152,6 +157,8 @@ mod tests {
         let wide = e.beyond(range, true);
         assert!((wide.1 - 2.6 - (-1.55 - wide.0)).abs() < 0.1, "{wide:?}");
         assert!(e.beyond(range, false).0 > -2.0);
+        let (many, range) = extremes(64, both);
+        assert_eq!(many.beyond(range, true), many.beyond(range, false));
         // As behind SiLU: the lower end says nothing about the upper one.
         let one = |i: usize| (-0.2 - (i % 2) as f32 * 0.01, 2.0 + (i % 7) as f32 * 0.2);
         let (e, range) = extremes(24, one);
