@@ -3,7 +3,7 @@ broadcast, states of recurrent layers, caches and masks of attention, subgraphs.
 
 import numpy as np
 from onnx import helper
-from graph_forms import FORMS, axis_of, form
+from graph_forms import axis_of, form
 from graph_operators import need, within
 from graph_layers import old_batch_norm, spread
 
@@ -181,7 +181,7 @@ def resize_forms(g):
     need(g.opset >= 11)
     x = g.of_rank(4, 8)
     shape = g.shape(x)
-    how = g.one(["crop", "symmetric", "antialias", "axes", "policy", "outside"])
+    how = g.one(["crop", "antialias", "axes", "policy"])
     sizes = [g.int(1, 2 * d) for d in shape[2:]]
     need(np.prod(shape[:2]) * max(np.prod(sizes), np.prod(shape[2:])) < 150)
     mode = g.one(["linear", "cubic"])
@@ -189,23 +189,16 @@ def resize_forms(g):
         roi = [0, 0, g.real(0, 0.3), g.real(0, 0.3), 1, 1, g.real(0.6, 1.2), g.real(0.6, 1.2)]
         more = {"coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": g.real(-1, 1)}
         g.add("Resize", x, g.constant(np.array(roi, dtype=np.float32)), "", g.ints(shape[:2] + sizes), mode="linear", **more)
-    elif how == "symmetric":
-        need(g.opset >= 19)
-        scales = [1.0, 1.0, g.one([0.5, 1.5, 2.0]), g.one([0.75, 1.3, 2.0])]
-        more = {"coordinate_transformation_mode": "half_pixel_symmetric"}
-        g.add("Resize", x, "", g.constant(np.array(scales, dtype=np.float32)), mode="linear", **more)
     elif how == "antialias":
         need(g.opset >= 18)
         g.add("Resize", x, "", "", g.ints(shape[:2] + [max(1, d // 2) for d in shape[2:]]), mode=mode, antialias=1)
     elif how == "axes":
         need(g.opset >= 18)
         g.add("Resize", x, "", "", g.ints(sizes), mode=mode, axes=[2, 3])
-    elif how == "policy":
+    else:
         need(g.opset >= 18)
         policy = g.one(["not_larger", "not_smaller"])
         g.add("Resize", x, "", "", g.ints(sizes), mode="linear", axes=[2, 3], keep_aspect_ratio_policy=policy)
-    else:
-        g.add("Resize", x, "", "", g.ints(shape[:2] + sizes), mode="cubic", exclude_outside=1)
 
 
 @form

@@ -2,7 +2,8 @@
 
 The evaluator of onnx 1.23 is wrong in some forms, in which ONNX Runtime differs from it. They are left out here, and the
 standard's node tests hold them: LRN of several channels, maxima over other than two spatial axes, `SAME_LOWER` with strides,
-`ceil_mode` with padding, LpNormalization with `p` 1, reversed recurrent layers, negative indices of GatherElements.
+`ceil_mode` with padding, LpNormalization with `p` 1, reversed recurrent layers, negative indices of GatherElements, biases of
+ConvTranspose in groups, cubic GridSample with `border`, cubic Resize with `exclude_outside`, linear with `half_pixel_symmetric`.
 """
 
 import numpy as np
@@ -27,6 +28,8 @@ def window(g, spatial, dilates=True, padded=True):
     added = [sum(found.get("pads", [0] * 6)[i :: len(kernel)]) for i in range(len(kernel))]
     need(all(d <= extent + more for d, extent, more in zip(dilated, spatial, added)))
     if how != "none" and how != "pads" and "dilations" not in found and (how != "SAME_LOWER" or "strides" not in found):
+        # Windows smaller than their stride would need less than no padding.
+        need(how == "VALID" or all(k >= s for k, s in zip(kernel, found.get("strides", kernel))))
         found["auto_pad"] = how
     return found
 
@@ -55,7 +58,9 @@ def conv_transpose(g):
         found["output_padding"] = [g.int(0, s - 1) for s in found["strides"]]
     out = g.int(1, 3)
     weights = g.constant(g.normal(channels, out, *found["kernel_shape"]))
-    g.add("ConvTranspose", x, weights, *([g.constant(g.normal(out * groups))] if g.chance() else []), group=groups, **found)
+    bias = [g.constant(g.normal(out * groups))] if g.chance() else []
+    need(groups == 1 or not bias)
+    g.add("ConvTranspose", x, weights, *bias, group=groups, **found)
 
 
 def pool(operator):
@@ -253,8 +258,10 @@ def grid_sample(g):
     x = g.of_rank(4, 16)
     out = [g.int(1, 4), g.int(1, 4)]
     grid = g.constant(g.random.uniform(-1.2, 1.2, [1, *out, 2]).astype(np.float32))
-    mode = g.one(["linear", "nearest", "cubic"])
-    g.add("GridSample", x, grid, mode=mode, padding_mode=g.one(["zeros", "border", "reflection"]), align_corners=g.int(0, 1))
+    mode, padding = g.one(["linear", "nearest", "cubic"]), g.one(["zeros", "border", "reflection"])
+    align = g.int(0, 1)
+    need((mode, padding) != ("cubic", "border"))
+    g.add("GridSample", x, grid, mode=mode, padding_mode=padding, align_corners=align)
 
 
 @builder

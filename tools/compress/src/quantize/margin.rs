@@ -2,8 +2,10 @@
 //!
 //! The largest of a few samples is an unreliable range: one value beyond it saturates, which costs more than a step that is a
 //! little wider. The largest elements of single samples are taken as extreme values with a Gumbel distribution, fitted by its
-//! moments; the range then holds all but one of [`RETURN`] samples. With more samples the observed range is trusted more, and
-//! from [`TRUSTED`] on entirely.
+//! moments; the range then holds all but one of [`RETURN`] samples. Where both ends are alike, the one that varied more speaks
+//! for the other as well, up to [`LOPSIDED`] samples: that it varied less may be chance. Not so at a graph's input, whose step
+//! is an error that nothing behind it can mend. With more samples the observed range is trusted more, and from [`TRUSTED`] on
+//! entirely.
 
 use offshoot_ir::grid::quant_of_range;
 use offshoot_ir::{Graph, Quant, ValueId};
@@ -17,6 +19,10 @@ const RETURN: f64 = 3000.0;
 const FEW: usize = 32;
 /// From this many samples on the observed range is used as it is.
 const TRUSTED: usize = 128;
+/// From this many samples on each end speaks for itself.
+const LOPSIDED: usize = 64;
+/// The ends are alike if their means differ by no more than this factor.
+const ALIKE: f64 = 2.0;
 /// A range becomes at most this many times as wide.
 const MOST: f64 = 3.0;
 
@@ -38,25 +44,31 @@ impl Extremes {
         }
     }
 
-    /// The range of samples to come, where `range` is the observed one.
-    fn beyond(&self, (low, high): (f32, f32)) -> (f32, f32) {
+    /// The range of samples to come, where `range` is the observed one. `joint`: ends that are alike share their spread.
+    fn beyond(&self, (low, high): (f32, f32), joint: bool) -> (f32, f32) {
         let trust = self.samples.saturating_sub(FEW) as f64 / (TRUSTED - FEW) as f64;
         let share = 1.0 - trust.min(1.0);
         if share == 0.0 || self.samples < 2 {
             return (low, high);
         }
         let n = self.samples as f64;
-        // Distance of the extrapolated end from the mean of the samples' ends.
+        // Mean of the samples' ends, and the distance of the extrapolated end from it.
         let end = |[sum, squares]: [f64; 2]| {
             let mean = sum / n;
             let deviation = (squares / n - mean * mean).max(0.0).sqrt();
             let scale = deviation * 6f64.sqrt() / std::f64::consts::PI;
             (mean, scale * (RETURN.ln() - 0.577_215_664_901_532_9))
         };
-        let (mean, far) = end(self.high);
-        let above = ((mean + far - f64::from(high)) * share).max(0.0);
-        let (mean, far) = end(self.low);
-        let below = ((f64::from(low) - mean + far) * share).max(0.0);
+        let ((mean_high, mut far_high), (mean_low, mut far_low)) = (end(self.high), end(self.low));
+        let (up, down) = (mean_high, -mean_low);
+        if joint && up.min(down) > 0.0 && up.max(down) <= ALIKE * up.min(down) {
+            let single = self.samples.saturating_sub(FEW) as f64 / (LOPSIDED - FEW) as f64;
+            let (own, wider) = (single.min(1.0), far_high.max(far_low));
+            far_high = far_high * own + wider * (1.0 - own);
+            far_low = far_low * own + wider * (1.0 - own);
+        }
+        let above = ((mean_high + far_high - f64::from(high)) * share).max(0.0);
+        let below = ((f64::from(low) - mean_low + far_low) * share).max(0.0);
         // Zero is in every range, so ends on its other side do not count.
         let width = f64::from(high.max(0.0)) - f64::from(low.min(0.0));
         let most = (MOST - 1.0) * width;
@@ -80,7 +92,8 @@ pub(crate) fn ranges(
         if reach.of(ValueId(i as u32)).is_some() {
             return range;
         }
-        let (low, high) = observed.extremes.get(i).map_or(range, |e| e.beyond(range));
+        let joint = !graph.inputs.contains(&ValueId(i as u32));
+        let (low, high) = observed.extremes.get(i).map_or(range, |e| e.beyond(range, joint));
         let (least, most) = natural[i];
         // Rounding may carry an observed value beyond the natural bound.
         (low.max(least).min(range.0), high.min(most).max(range.1))
@@ -128,19 +141,34 @@ mod tests {
     fn few_samples_leave_room() {
         let wave = |i: usize| (-1.0 - (i % 5) as f32 * 0.1, 2.0 + (i % 7) as f32 * 0.2);
         let (e, range) = extremes(24, wave);
-        let wide = e.beyond(range);
+        let wide = e.beyond(range, true);
         assert!(wide.1 > range.1 + 1.0 && wide.1 < range.1 + 3.0 && wide.0 < range.0 - 0.3, "{wide:?}");
         let (e, range) = extremes(80, wave);
-        let half = e.beyond(range);
+        let half = e.beyond(range, true);
         assert!(half.1 > range.1 && half.1 < wide.1);
         let (e, range) = extremes(128, wave);
-        assert_eq!(e.beyond(range), range);
+        assert_eq!(e.beyond(range, true), range);
+    }
+
+    #[test]
+    fn ends_that_are_alike_share_their_spread() {
+        let both = |i: usize| (-1.5 - (i % 2) as f32 * 0.1, 2.0 + (i % 7) as f32 * 0.2);
+        let (e, range) = extremes(24, both);
+        let wide = e.beyond(range, true);
+        assert!((wide.1 - 2.6 - (-1.55 - wide.0)).abs() < 0.1, "{wide:?}");
+        assert!(e.beyond(range, false).0 > -2.0);
+        let (many, range) = extremes(64, both);
+        assert_eq!(many.beyond(range, true), many.beyond(range, false));
+        // As behind SiLU: the lower end says nothing about the upper one.
+        let one = |i: usize| (-0.2 - (i % 2) as f32 * 0.01, 2.0 + (i % 7) as f32 * 0.2);
+        let (e, range) = extremes(24, one);
+        assert!(e.beyond(range, true).0 > -0.3, "{:?}", e.beyond(range, true));
     }
 
     #[test]
     fn what_never_varies_stays() {
         let (e, range) = extremes(8, |_| (0.0, 1.0));
-        assert_eq!(e.beyond(range), (0.0, 1.0));
+        assert_eq!(e.beyond(range, true), (0.0, 1.0));
     }
 
     #[test]
