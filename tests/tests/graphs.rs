@@ -7,7 +7,8 @@ use offshoot_xtask::graphs;
 
 /// Graphs of the slice.
 const COUNT: usize = 40;
-/// Their seed.
+/// Their seed. Not every seed passes in int8: graph 2 of seed 1 compares numbers that are closer than a step of int8, and one of
+/// its truth values falls the other way (7.0 dB).
 const SEED: u64 = 11;
 
 #[test]

@@ -47,14 +47,14 @@ fn shipped_networks() {
 #[test]
 fn switches() {
     let mut graph = Graph::default();
-    let mut value = |graph: &mut Graph, shape: &[usize], dtype: DType| {
+    let value = |graph: &mut Graph, shape: &[usize], dtype: DType| {
         let name = format!("v{}", graph.values.len());
         let shape = shape.to_vec();
         graph.add_value(Value { name, shape, dtype, quant: None, data: None, channels_first_outside: false })
     };
     let x = value(&mut graph, &[1, 4], DType::F32);
     graph.inputs = vec![x];
-    let mut node = |graph: &mut Graph, op: Op, inputs: Vec<ValueId>, shape: &[usize], dtype: DType| {
+    let node = |graph: &mut Graph, op: Op, inputs: Vec<ValueId>, shape: &[usize], dtype: DType| {
         let output = value(graph, shape, dtype);
         graph.nodes.push(Node { name: format!("n{}", output.0), op, inputs, output });
         output
