@@ -201,7 +201,11 @@ fn what_was_learned_comes_back_and_what_nobody_learned_does_not() {
         assert_eq!(engine.learned().unwrap(), learned);
         engine.forget().unwrap();
         assert_eq!(engine.learned().unwrap(), factory);
-        assert_eq!(engine.restore(&learned[1..]), Err(offshoot::Error::Length));
+        let other = Err(offshoot::Error::LearnedLength {
+            needed: learned.len() as u32,
+            given: learned.len() as u32 - 1,
+        });
+        assert_eq!(engine.restore(&learned[1..]), other);
         if whole {
             // A page of flash that lies: all ones, also where multipliers and shifts are.
             let lie = vec![0xff; learned.len()];

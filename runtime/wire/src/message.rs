@@ -406,7 +406,7 @@ impl core::fmt::Display for Failure {
                 f.write_str("on the device: ")?;
                 Error::Requires(detail as u16).fmt(f)
             }
-            ErrorCode::Io => write!(f, "the description of input or output {detail} is invalid"),
+            ErrorCode::Io => Error::Io(u8::try_from(detail).unwrap_or(u8::MAX)).fmt(f),
             ErrorCode::UnknownOperator => write!(f, "operator {op}: the device does not know this kind"),
             ErrorCode::Record => Error::Record { op }.fmt(f),
             ErrorCode::Invalid => match RULES.get(detail as usize) {

@@ -323,7 +323,12 @@ impl<'a> Context<'a> {
         if self.graph.nodes.len() >= MAX_NODES || self.held > MAX_ELEMENTS {
             return Err("the graph is too large for a device".into());
         }
-        let first = inputs.first().map(|id| self.graph.value(*id));
+        // A constant among others, such as a class token, has the type of what is computed.
+        let first = match op {
+            Op::Concat { .. } => inputs.iter().find(|id| self.graph.value(**id).data.is_none()),
+            _ => None,
+        };
+        let first = first.or(inputs.first()).map(|id| self.graph.value(*id));
         let (dtype, quant) = match (&op, first) {
             (Op::ArgMax { .. } | Op::TopK { .. }, _) => (DType::I32, None),
             (Op::Cast, Some(x)) if x.dtype == DType::I32 => (DType::F32, None),

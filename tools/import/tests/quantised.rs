@@ -359,3 +359,45 @@ fn a_pair_for_every_reader_is_one() {
     let graph = import_bytes(&model(13, 1, &[1, 4], nodes, parts(vec![])), "x").unwrap();
     assert!(all_int8(&graph), "{:?}", graph.nodes);
 }
+
+/// Clip of the integers between a pair, as Brevitas writes fewer bits and narrow ranges.
+#[test]
+fn integers_are_clipped_between_a_pair() {
+    for (elem_type, zero, bounds, kept) in [(3, 0, [-8, 7], [-4.0, 3.5]), (2, 128, [100, 140], [-14.0, 6.0])]
+    {
+        let clip = node("Clip", &["xq", "least", "most"], &["c"], vec![]);
+        let nodes = vec![q("x", "xq"), clip, d("c", "y")];
+        let all = vec![
+            reals("s", &[], vec![0.5]),
+            bytes("z", &[], elem_type, &[zero]),
+            bytes("least", &[], elem_type, &bounds[..1]),
+            bytes("most", &[], elem_type, &bounds[1..]),
+        ];
+        let graph = import_bytes(&model(13, 1, &[4], nodes, all), "x").unwrap();
+        assert!(all_int8(&graph));
+        let x = ArrayD::from_shape_vec(IxDyn(&[4]), vec![-20.0, -1.0, 1.5, 20.0]).unwrap();
+        let y = Executor::new(&graph).unwrap().run(&[x]).unwrap();
+        assert_eq!(y[0].as_slice().unwrap(), [kept[0], -1.0, 1.5, kept[1]]);
+    }
+}
+
+/// A constant before an activation: on the left of a product, and first in a Concat, as a class token is.
+#[test]
+fn constants_come_first() {
+    let w = bytes("w", &[2, 3], 3, &[1, 2, 3, 4, 5, 6]);
+    let product = node("MatMul", &["wd", "xd"], &["m"], vec![]);
+    let nodes = vec![q("x", "xq"), d("xq", "xd"), d("w", "wd"), product, q("m", "mq"), d("mq", "y")];
+    let graph = import_bytes(&model(13, 1, &[1, 3, 2], nodes, parts(vec![w])), "x").unwrap();
+    assert!(all_int8(&graph));
+    let x = ArrayD::from_shape_vec(IxDyn(&[1, 3, 2]), vec![1.0, -1.0, 0.0, 2.0, 1.0, 0.5]).unwrap();
+    let y = Executor::new(&graph).unwrap().run(&[x]).unwrap();
+    assert_eq!(y[0].as_slice().unwrap(), [2.0, 2.25, 5.0, 4.5]);
+
+    let token = bytes("t", &[1, 1, 2], 3, &[3, -4]);
+    let join = node("Concat", &["td", "xd"], &["j"], vec![int("axis", 1)]);
+    let nodes = vec![q("x", "xq"), d("xq", "xd"), d("t", "td"), join, q("j", "jq"), d("jq", "y")];
+    let graph = import_bytes(&model(13, 1, &[1, 1, 2], nodes, parts(vec![token])), "x").unwrap();
+    let x = ArrayD::from_shape_vec(IxDyn(&[1, 1, 2]), vec![1.0, -0.5]).unwrap();
+    let y = Executor::new(&graph).unwrap().run(&[x]).unwrap();
+    assert_eq!(y[0].as_slice().unwrap(), [1.5, -2.0, 1.0, -0.5]);
+}

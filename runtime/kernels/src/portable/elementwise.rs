@@ -1,6 +1,6 @@
 //! Elementwise operators with two operands. `dst` holds `a` on entry and the result on return.
 use super::fixed_point::multiply_by_quantized_multiplier as mbqm;
-use super::float::{larger, smaller, within};
+use super::float::{canonical, larger, smaller, within};
 use crate::requant::bounded;
 use offshoot_format::record::{Binary, BinaryArith, BinaryKind};
 
@@ -75,10 +75,13 @@ pub fn binary_f32(r: &Binary, b: &[f32], dst: &mut [f32]) {
     let BinaryArith::F32 { clamp } = r.arith else {
         return;
     };
-    let (min, max) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
     let swapped = r.swapped;
     let order = move |x: f32, y: f32| if swapped { (y, x) } else { (x, y) };
-    let end = move |v: f32| within(v, (min, max));
+    // Without bounds, 0 / 0 stays NaN.
+    let end = move |v: f32| match clamp {
+        Some(bounds) => within(v, bounds),
+        None => canonical(v),
+    };
     match r.kind {
         BinaryKind::Add => each(r, b, dst, |x, y| end(x + y)),
         BinaryKind::Sub => each(r, b, dst, |x, y| {

@@ -243,6 +243,10 @@ pub fn make(
         Some(Target::Qemu(board)) => Some(*board),
         _ => None,
     };
+    if quantised && samples.is_empty() && !args.keep_float.is_empty() {
+        let message = "the network is already quantised; --keep-float needs a float network";
+        return Err(Failure::new(Kind::Usage, message, "leave out --keep-float, or give the float network"));
+    }
     let mut quantisation = None;
     let mut kept = None;
     let (mut nested, mut further) = (Vec::new(), Vec::new());

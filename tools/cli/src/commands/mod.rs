@@ -35,7 +35,8 @@ use crate::failure::{Failure, Kind, Result};
 pub fn read_array(path: &Path) -> Result<Array> {
     offshoot_data::npy::read(path).map_err(|e| {
         use offshoot_data::ErrorKind;
-        if let (ErrorKind::Format, Some((what, help))) = (e.kind(), crate::files::mistaken(path)) {
+        let mistaken = || crate::files::mistaken(path).filter(|(what, _)| !what.contains(".npy"));
+        if let (ErrorKind::Format, Some((what, help))) = (e.kind(), mistaken()) {
             let message = format!("{}: this is {what}; a NumPy array (.npy) is needed", path.display());
             return Failure::new(Kind::Format, message, help);
         }

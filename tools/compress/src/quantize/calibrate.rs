@@ -122,8 +122,11 @@ pub(crate) fn class_ranges(
         if matches!(node.op, Op::Gather(_) | Op::Scatter { .. }) {
             for &id in node.inputs.iter().filter(|id| graph.value(**id).data.is_some()) {
                 if graph.value(id).dtype == DType::F32 {
-                    for v in real_values(graph.value(id)) {
-                        widen(classes.find(node.output), (v, v));
+                    let (low, high) = reach.of(node.output).unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+                    for v in real_values(graph.value(id)).into_iter().map(|v| v.max(low).min(high)) {
+                        if v.is_finite() {
+                            widen(classes.find(node.output), (v, v));
+                        }
                     }
                 }
             }
@@ -251,7 +254,8 @@ pub(crate) fn widen_inputs(graph: &Graph, classes: &Classes, room: f32, quants: 
 /// Scales and zero points fixed by the specification, by representative.
 pub(crate) fn fixed_classes(graph: &Graph, classes: &Classes) -> Vec<Option<Quant>> {
     let mut fixed = vec![None; graph.values.len()];
-    for node in &graph.nodes {
+    // What is computed in float has the range that it takes.
+    for (_, node) in graph.nodes.iter().enumerate().filter(|(i, _)| !classes.is_float(*i)) {
         if let Some(quant) = fixed_quant(node) {
             fixed[classes.find(node.output) as usize] = Some(quant);
         }

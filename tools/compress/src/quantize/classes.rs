@@ -17,13 +17,20 @@ const TOLERATED_RATIO: f32 = 2.0;
 /// Classes of a graph's values.
 pub(crate) struct Classes {
     parent: Vec<u32>,
+    /// Whether each node stays float.
+    float: Vec<bool>,
 }
 
 impl Classes {
+    /// Whether node `i` stays float.
+    pub(crate) fn is_float(&self, i: usize) -> bool {
+        self.float.get(i).copied().unwrap_or(false)
+    }
+
     /// Classes of `graph`; `float[i]`: node i is not quantised. `ranges`: (minimum, maximum) of each value
     /// over the calibration data.
     pub(crate) fn new(graph: &Graph, float: &[bool], ranges: &[(f32, f32)]) -> Self {
-        let mut classes = Self { parent: (0..graph.values.len() as u32).collect() };
+        let mut classes = Self { parent: (0..graph.values.len() as u32).collect(), float: float.to_vec() };
         let mut fixed: Vec<bool> = vec![false; graph.values.len()];
         for (node, _) in graph.nodes.iter().zip(float).filter(|(_, float)| !**float) {
             let out = node.output.0 as usize;

@@ -7,9 +7,11 @@
 //! them. The bounds are propagated backwards from the outputs, from the ranges of the calibration samples. They are
 //! used only where they make a range finite or less than half as wide; elsewhere the usual ranges are as good.
 
-use offshoot_ir::{BinaryKind, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind, ValueId};
+use offshoot_ir::{
+    BinaryKind, BinaryMathKind, Graph, Node, Op, PoolKind, ReduceKind, ScatterKind, UnaryKind, ValueId,
+};
 
-use super::margin::Extremes;
+use super::margin::{self, Extremes};
 use super::tensors::{Batch, map, real_values};
 
 /// All numbers.
@@ -97,7 +99,9 @@ impl Reach {
             let zero = (low.min(0.0), high.max(0.0));
             let finite = low.is_finite() && high.is_finite();
             let data = graph.values[i].data.is_some();
-            (finite && !data && range.0 < range.1 && worth(zero)).then_some((low, high))
+            // Whole numbers, as of a mask, are exact in their own range, and would vanish in a smaller one.
+            let exact = observed.whole[i] && margin::whole(range.0, range.1).is_some();
+            (finite && !exact && !data && range.0 < range.1 && worth(zero)).then_some((low, high))
         });
         Self { bounds: bounds.collect() }
     }
@@ -171,6 +175,8 @@ impl Needs<'_> {
             Op::Binary { kind, .. } => self.of_operand(*kind, at, out, found),
             Op::Unary(kind) => unary(*kind, out, found),
             Op::Resize(rule) if rule.bilinear => ALL,
+            // Data and updates, but not indices.
+            Op::Scatter { kind: ScatterKind::Set, .. } if at != 1 => out,
             Op::Switch if at + 1 == node.inputs.len() => ALL,
             Op::Reshape
             | Op::Transpose { .. }
@@ -203,6 +209,8 @@ impl Needs<'_> {
             (BinaryKind::Div, 0) if other.0 > 0.0 => {
                 (scaled(out.0, 1.0 / other.1), scaled(out.1, 1.0 / other.1))
             }
+            // Its zeros are zeros of the output.
+            (BinaryKind::Math(BinaryMathKind::Keep), 0) => (out.0.min(0.0), out.1.max(0.0)),
             (BinaryKind::Max, _) => (out.0.max(found.0), out.1),
             (BinaryKind::Min, _) => (out.0, out.1.min(found.1)),
             _ => ALL,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use offshoot_ir::{DType, Graph, Node, Op, PoolKind, RecurrentKind, UnaryKind, ValueId, elementary};
+use offshoot_ir::{
+    DType, Graph, Node, Op, PoolKind, RecurrentKind, ScatterKind, UnaryKind, ValueId, elementary,
+};
 
 use super::form::is_weighted;
 use super::options::QuantizeOptions;
@@ -22,7 +24,12 @@ pub(crate) fn check(graph: &Graph) -> Result<()> {
         let arithmetic = |op: &Op| {
             matches!(
                 op,
-                Op::Binary { .. } | Op::Reshape | Op::Expand | Op::Transpose { .. } | Op::Slice { .. }
+                Op::Binary { .. }
+                    | Op::Reshape
+                    | Op::Expand
+                    | Op::Transpose { .. }
+                    | Op::Slice { .. }
+                    | Op::Scatter { kind: ScatterKind::Set, .. }
             )
         };
         readers.peek().is_some() && readers.all(|n| arithmetic(&n.op))

@@ -1,7 +1,7 @@
 //! Unary and binary elementwise operators, PRelu, Clip.
 
 use offshoot_ir::{
-    Activation, BinaryKind, BinaryMathKind, ElementaryKind, Op, UnaryKind, ValueId, elementary,
+    Activation, BinaryKind, BinaryMathKind, DType, ElementaryKind, Op, Quant, UnaryKind, ValueId, elementary,
 };
 
 use crate::constant::Constant;
@@ -87,7 +87,40 @@ fn clip(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<UnaryKind>> {
 
 pub(crate) fn unary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: UnaryKind) -> Importing {
     let x = c.value(onnx, 0)?;
+    if let (UnaryKind::Clip { min, max }, DType::I8, Some(quant)) =
+        (&kind, c.graph.value(x).dtype, c.graph.value(x).quant.clone())
+    {
+        return clip_codes(c, onnx, x, quant, [*min, *max]);
+    }
     c.finish(onnx, Op::Unary(kind), vec![x], None, 0)
+}
+
+/// Clip and Relu of a quantised tensor's integers, as of narrow ranges and few bits: of the real numbers, between two conversions.
+fn clip_codes(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    quant: Quant,
+    [least, most]: [f32; 2],
+) -> Importing {
+    let ([scale], [zero]) = (&quant.scale[..], &quant.zero_point[..]) else {
+        return Err("integers with scales per channel".into());
+    };
+    // uint8 codes are smaller by 128 in the graph.
+    let unsigned = c.is_unsigned(x);
+    let origin = (zero + if unsigned { 128 } else { 0 }) as f32;
+    let bounds = UnaryKind::Clip { min: (least - origin) * scale, max: (most - origin) * scale };
+    let real = c.emit(onnx, Op::Dequantize, vec![x], None, &format!("{}/real", onnx.name))?;
+    let clipped = c.emit(onnx, Op::Unary(bounds), vec![real], None, &format!("{}/bounds", onnx.name))?;
+    c.finish(onnx, Op::Quantize, vec![clipped], None, 0)?;
+    if let Ok(Entry::Value(id)) = c.entry(onnx.output(0).unwrap_or_default()) {
+        let id = *id;
+        c.graph.value_mut(id).quant = Some(quant);
+        if unsigned {
+            c.unsigned.insert(id);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> Importing {

@@ -101,10 +101,14 @@ pub(crate) fn matmul(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             _ => return Err(format!("{sa:?} times {sb:?}: batch axes differ")),
         }
     }
-    for (id, own, shape) in [(&mut a, &ba, &sa), (&mut b, &bb, &sb)] {
+    for (i, (id, own, shape)) in [(&mut a, &ba, &sa), (&mut b, &bb, &sb)].into_iter().enumerate() {
         let tail = &shape[shape.len() - 2..];
         let name = c.graph.value(*id).name.clone();
-        if shape.len() < rank {
+        if shape.len() < rank && c.is_constant(onnx, i) && !vectors[i] {
+            // Scales per channel go along with the constant's axis.
+            let matrix = c.wanted(onnx, i)?.reshaped([own.as_slice(), tail].concat())?;
+            *id = c.take_constant(&format!("{name}/batched"), matrix);
+        } else if shape.len() < rank {
             let full = [own.as_slice(), tail].concat();
             *id = c.emit(onnx, Op::Reshape, vec![*id], Some(full), &format!("{name}/batched"))?;
         }
