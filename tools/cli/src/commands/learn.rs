@@ -20,7 +20,7 @@ use offshoot_target::Target;
 use super::{parse_target, read_array};
 use crate::batch::{self, DEVICE_HELP, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::files::OffFile;
+use crate::files::{OffFile, refuse_same_file};
 use crate::ui::Ui;
 pub use changes::RuleArg;
 use changes::{apply, with_room};
@@ -133,6 +133,8 @@ impl Args {
 /// A file cannot be read, the model has no learning plan, shapes or labels do not fit, or the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
+    let read = [&args.model].into_iter().chain(&args.train).chain(&args.test).chain(&args.import);
+    refuse_same_file(read, args.output.iter().chain(&args.inference).chain(&args.export))?;
     let file = OffFile::read(&args.model)?;
     let spec = args.spec();
     let pair = |paths: &[PathBuf]| -> Result<Option<(Array, Array)>> {
