@@ -100,7 +100,8 @@ impl Reach {
             let finite = low.is_finite() && high.is_finite();
             let data = graph.values[i].data.is_some();
             // Whole numbers, as of a mask, are exact in their own range, and would vanish in a smaller one.
-            let exact = observed.whole[i] && margin::whole(range.0, range.1).is_some();
+            let whole = observed.whole.get(i).is_some_and(|whole| *whole);
+            let exact = whole && margin::whole(range.0, range.1).is_some();
             (finite && !exact && !data && range.0 < range.1 && worth(zero)).then_some((low, high))
         });
         Self { bounds: bounds.collect() }
