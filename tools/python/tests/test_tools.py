@@ -125,7 +125,10 @@ WORK = """
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
 def test_control_c_stops_the_work(vibration):
     words = [vibration.onnx, vibration.path("shifted_train_x"), vibration.path("shifted_train_y")]
-    work = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORK), *words], stdout=subprocess.PIPE, text=True)
+    # A shell's background job ignores SIGINT, and so would its children.
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-c", textwrap.dedent(WORK), *words]
+    work = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     assert work.stdout.readline() == "working\n"
     work.send_signal(signal.SIGINT)
     start = time.monotonic()
