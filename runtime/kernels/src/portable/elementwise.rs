@@ -97,3 +97,32 @@ pub fn binary_f32(r: &Binary, b: &[f32], dst: &mut [f32]) {
         BinaryKind::Max => each(r, b, dst, |x, y| end(if y.is_nan() { x } else { larger(x, y) })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portable::float::NAN;
+    use offshoot_format::record::Operand;
+
+    #[test]
+    fn what_is_not_a_number_stays_so_without_bounds() {
+        let quotients = |clamp| {
+            let r = Binary {
+                kind: BinaryKind::Div,
+                swapped: false,
+                a: 0,
+                b: Operand::Arena(0),
+                dst: 0,
+                dims: [1, 1, 1, 4],
+                broadcast: 0,
+                arith: BinaryArith::F32 { clamp },
+            };
+            let mut numbers = [0.0, 1.0, -1.0, 6.0];
+            binary_f32(&r, &[0.0, 0.0, 0.0, 2.0], &mut numbers);
+            numbers.map(f32::to_bits)
+        };
+        let wanted = [NAN, f32::INFINITY, f32::NEG_INFINITY, 3.0];
+        assert_eq!(quotients(None), wanted.map(f32::to_bits));
+        assert_eq!(quotients(Some((0.0, 2.0))), [0.0f32, 2.0, 0.0, 2.0].map(f32::to_bits));
+    }
+}

@@ -294,6 +294,27 @@ mod tests {
         assert_eq!((reach.of(x), reach.of(y)), (None, None));
     }
 
+    /// An input of zeros and ones that a large number makes a mask of.
+    #[test]
+    fn whole_numbers_of_a_mask_keep_their_range() {
+        let mut g = Graph::default();
+        let [x, m, b, a, y] = ["x", "m", "b", "a", "y"].map(|n| value(&mut g, n, &[1, 4]));
+        let k = g.add_constant("k".to_owned(), vec![1, 4], Data::F32(vec![-1e9; 4]));
+        let op = |kind| Op::Binary { kind, activation: Activation::None };
+        node(&mut g, op(BinaryKind::Mul), &[m, k], b);
+        node(&mut g, op(BinaryKind::Add), &[x, b], a);
+        node(&mut g, Op::Softmax { axis: 1 }, &[a], y);
+        (g.inputs, g.outputs) = (vec![x, m], vec![y]);
+        let ranges = [(-3.0, 3.0), (0.0, 1.0), (-1e9, 0.0), (-1e9, 3.0), (0.0, 1.0), (-1e9, -1e9)];
+        let mut seen = observed(&ranges);
+        seen.least_peak[a.0 as usize] = 0.5;
+        assert!(Reach::new(&g, &seen).of(m).is_some());
+        seen.whole = vec![false, true, true, false, false, true];
+        let reach = Reach::new(&g, &seen);
+        assert_eq!(reach.of(m), None);
+        assert!(reach.of(b).is_some(), "a range too wide for int8 saturates all the same");
+    }
+
     #[test]
     fn what_pads_a_maximum_pool_saturates() {
         let mut g = Graph::default();

@@ -1,4 +1,4 @@
-//! Loops compiled for the vectors of whatever machine they run on.
+//! Loops compiled for the vector instructions of the machine they run on.
 
 use pulp::{Arch, Simd, WithSimd};
 
