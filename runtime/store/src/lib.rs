@@ -11,8 +11,12 @@
 //! - **Bounded.** Opening reads the header of every page, and the weights of the records from the newest to the one
 //!   that it chooses. After power cuts alone, that is the first one.
 //! - **Wear.** Records follow each other around the ring. In undisturbed use, the erase counts of any two pages differ
-//!   by at most one. A save erases only the pages it needs.
-//! - **Space.** A record takes at most half of the pages, so the next one always fits beside it.
+//!   by at most one. A save erases only the pages it needs. [`Store::wear`] says how far the pages have aged.
+//! - **Pages that fail.** A save compares what flash holds with what was written. If a page does not keep it, the save goes on without that
+//!   page, and the record lists it, so that later saves pass over it, after a reset too. Up to 16 pages are listed. If what is to be
+//!   saved no longer fits between the good pages, those in the list get another chance: a fault may have been that of a moment.
+//! - **Space.** A record takes at most half of the good pages, so the next one always fits beside it. Give the range twice the pages of a
+//!   record, and one more for each page that may fail.
 //! - **RAM.** One buffer of 256 bytes on the stack.
 //!
 //! Why not an existing key-value store: `sequential-storage` 8.0.2 judges a page blank by its first and last word, but
@@ -25,9 +29,11 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod bad;
 mod ram;
 mod record;
 mod ring;
+mod wear;
 
 use core::ops::Range;
 
@@ -35,9 +41,11 @@ use core::ops::Range;
 pub use embedded_storage::nor_flash;
 use embedded_storage::nor_flash::NorFlash;
 
+use bad::{BadPages, MOST};
 pub use ram::RamFlash;
 use record::Header;
-use ring::Ring;
+use ring::{Fault, Place, Ring};
+pub use wear::Wear;
 
 use offshoot_base::crc::Crc32;
 
@@ -63,8 +71,8 @@ pub enum Error<E> {
     },
     /// The weights in flash changed since the store was opened. Discard the contents of the buffer.
     Damaged,
-    /// The flash reads back other bytes than were written: a page is worn. The record before is untouched. Another save
-    /// uses other pages if there are any.
+    /// The flash reads back other bytes than were written, and not enough good pages are left, or too many failed at once. The record
+    /// before is untouched.
     Worn,
     /// The flash reported an error.
     Flash(E),
@@ -89,18 +97,23 @@ impl<E: core::fmt::Debug> core::fmt::Display for Error<E> {
 
 impl<E: core::fmt::Debug> core::error::Error for Error<E> {}
 
-/// A record and the page where it begins.
+/// A record and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Placed {
     header: Header,
-    page: u32,
+    place: Place,
 }
 
 impl Placed {
     /// A total order. It also orders records of one generation, so that a search over all records ends.
     fn follows(&self, other: &Self) -> bool {
         let same = self.header.generation == other.header.generation;
-        self.header.follows(&other.header) || (same && self.page > other.page)
+        self.header.follows(&other.header) || (same && self.place.page > other.place.page)
+    }
+
+    /// Bytes behind the header: list and weights.
+    fn body(&self) -> u32 {
+        self.place.bad.bytes().saturating_add(self.header.length)
     }
 }
 
@@ -112,7 +125,9 @@ pub struct Store<F> {
     current: Option<Placed>,
     /// The newest generation in any header, whether its record is whole or not.
     newest: u32,
-    /// Saves that failed since the last success. Each moves the next try on by one page.
+    /// Pages that failed, as far as a record in flash says so.
+    bad: BadPages,
+    /// Tries that failed since the last success and whose page is not in the list. Each moves the next try on by one page.
     failures: u32,
 }
 
@@ -126,9 +141,25 @@ impl<F: NorFlash> Store<F> {
     /// [`Store::create`].
     pub fn open(flash: F, range: Range<u32>) -> Result<Self, Error<F::Error>> {
         let ring = Ring::new(flash, range).ok_or(Error::Geometry)?;
-        let mut store = Self { ring, current: None, newest: 0, failures: 0 };
+        let mut store = Self::empty(ring);
         store.current = store.find()?;
+        store.bad = store.current.map_or(BadPages::default(), |current| current.place.bad);
         Ok(store)
+    }
+
+    /// As [`Self::open`]; if no page can be read, as [`Self::create`]: for flash with error correction, whose pages may be in that state
+    /// when they are new. Not for what must never be forgotten by mistake, as a counter of releases: a flash whose driver fails for a
+    /// moment looks the same.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn open_or_create(mut flash: F, range: Range<u32>) -> Result<Self, Error<F::Error>> {
+        let unreadable = matches!(Store::open(&mut flash, range.clone()), Err(Error::Flash(_)));
+        if unreadable { Self::create(flash, range) } else { Self::open(flash, range) }
+    }
+
+    fn empty(ring: Ring<F>) -> Self {
+        Self { ring, current: None, newest: 0, bad: BadPages::default(), failures: 0 }
     }
 
     /// Erases this range of flash, whether or not its pages can be read, and returns an empty store.
@@ -138,14 +169,37 @@ impl<F: NorFlash> Store<F> {
     pub fn create(flash: F, range: Range<u32>) -> Result<Self, Error<F::Error>> {
         let mut ring = Ring::new(flash, range).ok_or(Error::Geometry)?;
         for page in 0..ring.pages() {
-            ring.erase(page).map_err(Error::Flash)?;
+            ring.erase(page).map_err(error_of)?;
         }
-        Ok(Self { ring, current: None, newest: 0, failures: 0 })
+        Ok(Self::empty(ring))
     }
 
-    /// Bytes of weights that fit: half of the pages minus one header.
+    /// Bytes of weights that fit: half of the good pages minus one header and the list of bad pages.
     pub fn capacity(&self) -> u32 {
-        (self.ring.pages() / 2).saturating_mul(self.ring.page_size()).saturating_sub(self.ring.header_size())
+        let good = self.ring.pages().saturating_sub(u32::from(self.bad.count()));
+        self.bytes_in(good / 2).saturating_sub(self.bad.bytes())
+    }
+
+    /// Bytes of weights that fit if all pages are good.
+    fn full_capacity(&self) -> u32 {
+        self.bytes_in(self.ring.pages() / 2)
+    }
+
+    /// Bytes behind a header in so many pages.
+    fn bytes_in(&self, pages: u32) -> u32 {
+        pages.saturating_mul(self.ring.page_size()).saturating_sub(self.ring.header_size())
+    }
+
+    /// How far the flash has aged.
+    pub fn wear(&self) -> Wear {
+        let pages = self.ring.pages();
+        let body = self.current.map_or(0, |current| current.body());
+        Wear {
+            pages,
+            bad_pages: u32::from(self.bad.count()),
+            saves: self.newest,
+            pages_each: self.ring.pages_for(body),
+        }
     }
 
     /// Generation of the weights in flash. `None`: factory weights.
@@ -176,7 +230,7 @@ impl<F: NorFlash> Store<F> {
         model_digest: u32,
         out: &mut [&mut [u8]],
     ) -> Result<Option<u32>, Error<F::Error>> {
-        let Some(Placed { header, page }) = self.current else { return Ok(None) };
+        let Some(Placed { header, place }) = self.current else { return Ok(None) };
         if header.length == 0 || header.model_digest != model_digest {
             return Ok(None);
         }
@@ -184,8 +238,13 @@ impl<F: NorFlash> Store<F> {
         if u32::try_from(total) != Ok(header.length) {
             return Err(Error::Length { stored: header.length });
         }
-        self.ring.read(page, self.ring.header_size(), out).map_err(Error::Flash)?;
-        let sum = out.iter().fold(Crc32::new(), |sum, piece| sum.update(piece));
+        // Reads begin at whole units, so the list is read again, with the weights.
+        let mut list = [0; bad::LIST];
+        let (list, _) = list.split_at_mut(place.bad.bytes() as usize);
+        let pieces = list.iter_mut().chain(out.iter_mut().flat_map(|piece| piece.iter_mut()));
+        let body = place.bad.bytes() + header.length;
+        self.ring.read(&place, self.ring.header_size(), body, pieces).map_err(Error::Flash)?;
+        let sum = out.iter().fold(Crc32::new().update(list), |sum, piece| sum.update(piece));
         match sum.finish() == header.weights_crc {
             true => Ok(Some(header.generation)),
             false => Err(Error::Damaged),
@@ -196,10 +255,10 @@ impl<F: NorFlash> Store<F> {
     /// [`Self::open`] finds either the weights saved before or these.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], with nothing written; [`Error::Worn`] or [`Error::Flash`], with the weights saved before
-    /// kept.
+    /// [`Error::TooLarge`], with nothing written; [`Error::Worn`] or [`Error::Flash`] if it fits nowhere between the good pages or
+    /// too many fail, with the weights saved before kept.
     pub fn save(&mut self, model_digest: u32, chunks: &[&[u8]]) -> Result<u32, Error<F::Error>> {
-        let capacity = self.capacity();
+        let capacity = self.full_capacity();
         let total = chunks.iter().fold(0_usize, |sum, chunk| sum.saturating_add(chunk.len()));
         let needed = u32::try_from(total).unwrap_or(u32::MAX);
         if needed > capacity {
@@ -212,62 +271,86 @@ impl<F: NorFlash> Store<F> {
     /// at any moment, the next [`Self::open`] finds either the newest weights or none, never older ones.
     ///
     /// # Errors
-    /// [`Error::Worn`] or [`Error::Flash`].
+    /// [`Error::Worn`] or [`Error::Flash`]. All pages that can be erased are.
     pub fn factory_reset(&mut self) -> Result<(), Error<F::Error>> {
         if self.generation().is_some() {
             self.append(0, 0, &[])?;
         }
-        let keep = self.current.map(|c| c.page);
+        let keep = self.current.map(|c| c.place.page);
+        let mut done = Ok(());
         for page in (0..self.ring.pages()).filter(|&page| Some(page) != keep) {
             if !self.ring.is_blank(page) {
-                self.ring.erase(page).map_err(Error::Flash)?;
+                done = done.and(self.ring.erase(page).map_err(error_of));
             }
         }
-        Ok(())
+        done
     }
 
-    /// Writes a record after the current one and makes it current.
+    /// Writes a record after the current one and makes it current. Tries other pages if some fail.
     fn append(&mut self, model_digest: u32, length: u32, chunks: &[&[u8]]) -> Result<u32, Error<F::Error>> {
-        let sum = chunks.iter().fold(Crc32::new(), |sum, chunk| sum.update(chunk));
-        let generation = self.newest.wrapping_add(1);
-        let header = Header { generation, model_digest, length, weights_crc: sum.finish() };
-        let placed = Placed { header, page: self.place(length) };
-        let written = self.write(&placed, chunks);
-        // A failed try may have left a valid header, so the next record gets a newer generation.
-        self.newest = generation;
-        self.failures = if written.is_ok() { 0 } else { self.failures.wrapping_add(1) };
-        written?;
-        self.current = Some(placed);
-        Ok(generation)
+        let mut bad = self.bad;
+        let (mut may_forget, mut result) = (bad.count() > 0, Err(Error::Worn));
+        for _ in 0..=MOST {
+            let Some(place) = self.place(length, &bad).or_else(|| {
+                // Faults of a moment must not make the store smaller for good.
+                bad = if core::mem::take(&mut may_forget) { BadPages::default() } else { bad };
+                self.place(length, &bad)
+            }) else {
+                break;
+            };
+            let list = bad.emit();
+            let list = list.get(..bad.bytes() as usize).unwrap_or_default();
+            let sum = chunks.iter().fold(Crc32::new().update(list), |sum, chunk| sum.update(chunk));
+            // A failed try may have left a valid header, so each gets a newer generation.
+            self.newest = self.newest.wrapping_add(1);
+            let (generation, weights_crc) = (self.newest, sum.finish());
+            let header = Header { generation, model_digest, length, weights_crc, bad: bad.count() };
+            let placed = Placed { header, place };
+            match self.write(&placed, list, chunks) {
+                Ok(()) => {
+                    (self.current, self.bad, self.failures) = (Some(placed), bad, 0);
+                    return Ok(generation);
+                }
+                Err(fault) => {
+                    if !bad.insert(fault.page, self.ring.most_bad()) {
+                        self.failures = self.failures.wrapping_add(1);
+                    }
+                    result = Err(error_of(fault));
+                }
+            }
+        }
+        self.failures = self.failures.wrapping_add(1);
+        result
     }
 
-    /// First page of a new record: the page after the current record, and further on after failed tries.
-    fn place(&self, length: u32) -> u32 {
-        let needed = self.ring.pages_for(length);
+    /// Place of a new record that passes over these pages: behind the current record, and further on after failed tries. `None` if
+    /// there are too few good pages beside the current record.
+    fn place(&self, length: u32, bad: &BadPages) -> Option<Place> {
+        let (pages, needed) = (self.ring.pages(), self.ring.pages_for(length.saturating_add(bad.bytes())));
         let (start, used) = self.current.map_or((0, 0), |c| {
-            let used = self.ring.pages_for(c.header.length);
-            (c.page + used, used)
+            let last =
+                c.place.bad.distance(c.place.page, self.ring.pages_for(c.body()).saturating_sub(1), pages);
+            (c.place.page + last + 1, last + 1)
         });
-        let room = self.ring.pages().saturating_sub(used).saturating_sub(needed);
-        (start + self.failures % (room + 1)) % self.ring.pages()
+        let (start, free) = (start % pages, pages.saturating_sub(used));
+        let room = free.saturating_sub(bad.within(start, free, pages)).checked_sub(needed)?;
+        let distance = bad.distance(start, self.failures % (room + 1), pages);
+        Some(Place { page: (start + distance) % pages, bad: *bad })
     }
 
-    /// Writes the weights, verifies them, then writes the header.
-    fn write(&mut self, placed: &Placed, chunks: &[&[u8]]) -> Result<(), Error<F::Error>> {
-        let Placed { header, page } = *placed;
-        for i in 0..self.ring.pages_for(header.length) {
-            self.ring.erase(page + i).map_err(Error::Flash)?;
+    /// Writes list and weights, compares them, then writes the header.
+    fn write(&mut self, placed: &Placed, list: &[u8], chunks: &[&[u8]]) -> Result<(), Fault<F::Error>> {
+        let Placed { header, place } = placed;
+        for i in 0..self.ring.pages_for(placed.body()) {
+            self.ring.erase(self.ring.page_of(place, i))?;
         }
-        self.ring.write(page, self.ring.header_size(), chunks).map_err(Error::Flash)?;
-        if !self.weights_are_whole(placed) {
-            return Err(Error::Worn);
-        }
-        self.ring.write(page, 0, &[&header.emit()]).map_err(Error::Flash)?;
-        match self.ring.header(page) {
-            Ok(Some(there)) if there == header => Ok(()),
-            Ok(_) => Err(Error::Worn),
-            Err(error) => Err(Error::Flash(error)),
-        }
+        let body = core::iter::once(list).chain(chunks.iter().copied());
+        self.ring.write(place, self.ring.header_size(), body.clone())?;
+        self.ring.compare(place, self.ring.header_size(), body)?;
+        let bytes = header.emit();
+        let header = core::iter::once(&bytes[..]);
+        self.ring.write(place, 0, header.clone())?;
+        self.ring.compare(place, 0, header)
     }
 
     /// The newest record whose weights are whole.
@@ -276,17 +359,16 @@ impl<F: NorFlash> Store<F> {
         self.newest = newest.map_or(0, |n| n.header.generation);
         // Each turn takes the next older record. There is at most one per page.
         for _ in 0..self.ring.pages() {
-            match newest {
-                Some(candidate) if !self.weights_are_whole(&candidate) => {
-                    newest = self.newest_before(Some(candidate))?;
-                }
-                found => return Ok(found),
+            let Some(candidate) = newest else { return Ok(None) };
+            if let Some(whole) = self.whole(&candidate) {
+                return Ok(Some(whole));
             }
+            newest = self.newest_before(Some(candidate))?;
         }
         Ok(None)
     }
 
-    /// The newest record older than `limit`, judged by headers alone.
+    /// The newest record older than `limit`, judged by headers alone, as if no page were bad.
     fn newest_before(&mut self, limit: Option<Placed>) -> Result<Option<Placed>, Error<F::Error>> {
         let mut newest: Option<Placed> = None;
         let mut failure = None;
@@ -301,8 +383,8 @@ impl<F: NorFlash> Store<F> {
             };
             any_read = true;
             let Some(header) = header else { continue };
-            let placed = Placed { header, page };
-            let fits = header.length <= self.capacity();
+            let placed = Placed { header, place: Place { page, bad: BadPages::default() } };
+            let fits = header.length <= self.full_capacity();
             let precedes = limit.is_none_or(|limit| limit.follows(&placed));
             if fits && precedes && newest.is_none_or(|newest| placed.follows(&newest)) {
                 newest = Some(placed);
@@ -315,10 +397,23 @@ impl<F: NorFlash> Store<F> {
         }
     }
 
-    /// Whether the record's weights match the checksum in its header.
-    fn weights_are_whole(&mut self, placed: &Placed) -> bool {
-        let Placed { header, page } = *placed;
-        let sum = self.ring.checksum(page, self.ring.header_size(), header.length);
-        sum.is_ok_and(|sum| sum == header.weights_crc)
+    /// The record with its list of bad pages, if list and weights match the checksum in its header.
+    fn whole(&mut self, placed: &Placed) -> Option<Placed> {
+        let Placed { header, place } = *placed;
+        let bad = self.ring.bad_pages(place.page, header.bad)?;
+        let placed = Placed { header, place: Place { bad, ..place } };
+        let pages = self.ring.pages();
+        let enough = self.ring.pages_for(placed.body()) <= pages - bad.within(0, pages, pages);
+        let begins_well = bad.iter().all(|page| page != place.page);
+        if !enough || !begins_well {
+            return None;
+        }
+        let sum = self.ring.checksum(&placed.place, self.ring.header_size(), placed.body()).ok()?;
+        (sum == header.weights_crc).then_some(placed)
     }
+}
+
+/// The flash's own error, or that a page is worn.
+fn error_of<E>(fault: Fault<E>) -> Error<E> {
+    fault.error.map_or(Error::Worn, Error::Flash)
 }

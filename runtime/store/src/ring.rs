@@ -5,11 +5,33 @@ use core::ops::Range;
 
 use embedded_storage::nor_flash::NorFlash;
 
+use super::bad::{BadPages, LIST, MOST};
 use super::record::{HEADER, Header};
 use offshoot_base::crc::Crc32;
 
 /// Bytes moved at a time; also the largest read or write unit of a flash.
 const BUFFER: usize = 256;
+
+/// Where a record lies: it begins in a page and passes over pages that were bad when it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) page: u32,
+    pub(super) bad: BadPages,
+}
+
+impl Place {
+    /// In whatever page.
+    fn page(page: u32) -> Self {
+        Self { page, bad: BadPages::default() }
+    }
+}
+
+/// A fault of the flash, and the page that has it. No error: the page does not read as it was written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault<E> {
+    pub(super) page: u32,
+    pub(super) error: Option<E>,
+}
 
 /// A range of flash. Page numbers count from its start, modulo the number of pages.
 #[derive(Debug)]
@@ -50,9 +72,19 @@ impl<F: NorFlash> Ring<F> {
         (HEADER as u32).next_multiple_of(self.unit)
     }
 
-    /// Pages of a record with `length` bytes of weights.
+    /// Pages of a record with `length` bytes of weights and of its list of bad pages.
     pub(super) fn pages_for(&self, length: u32) -> u32 {
         length.saturating_add(self.header_size()).div_ceil(self.page_size)
+    }
+
+    /// Most bad pages in a list: it ends within the record's first page.
+    pub(super) fn most_bad(&self) -> usize {
+        MOST.min((self.page_size.saturating_sub(self.header_size()) / 2) as usize)
+    }
+
+    /// Page that holds the `n`-th page of a record.
+    pub(super) fn page_of(&self, place: &Place, n: u32) -> u32 {
+        place.page.wrapping_add(place.bad.distance(place.page, n, self.pages)) % self.pages
     }
 
     pub(super) fn release(self) -> F {
@@ -60,103 +92,155 @@ impl<F: NorFlash> Ring<F> {
     }
 
     /// Erases a page.
-    pub(super) fn erase(&mut self, page: u32) -> Result<(), F::Error> {
+    pub(super) fn erase(&mut self, page: u32) -> Result<(), Fault<F::Error>> {
         let from = self.start + page % self.pages * self.page_size;
-        self.flash.erase(from, from + self.page_size)
+        let erased = self.flash.erase(from, from + self.page_size);
+        erased.map_err(|error| Fault { page, error: Some(error) })
     }
 
     /// Whether every byte of a page reads as erased.
     pub(super) fn is_blank(&mut self, page: u32) -> bool {
         let mut blank = true;
         let size = self.page_size;
-        let read = self.for_each(page, 0, size, |bytes| blank &= bytes.iter().all(|&b| b == 0xff));
+        let read =
+            self.for_each(&Place::page(page), 0, size, |_, bytes| blank &= bytes.iter().all(|&b| b == 0xff));
         read.is_ok() && blank
     }
 
     /// The header at the start of a page, if there is one.
     pub(super) fn header(&mut self, page: u32) -> Result<Option<Header>, F::Error> {
         let mut bytes = [0; HEADER];
-        self.read(page, 0, &mut [&mut bytes])?;
+        self.read(&Place::page(page), 0, HEADER as u32, bytes.iter_mut())?;
         Ok(Header::parse(&bytes))
     }
 
-    /// CRC-32 of `length` bytes at `offset` from the start of a page.
-    pub(super) fn checksum(&mut self, page: u32, offset: u32, length: u32) -> Result<u32, F::Error> {
+    /// The list of bad pages of the record in a page. `None` if it cannot be read or is not one of this ring.
+    pub(super) fn bad_pages(&mut self, page: u32, count: u8) -> Option<BadPages> {
+        let mut list = [0; LIST];
+        let used =
+            list.get_mut(..2 * usize::from(count)).filter(|_| usize::from(count) <= self.most_bad())?;
+        self.read(&Place::page(page), self.header_size(), used.len() as u32, used.iter_mut()).ok()?;
+        BadPages::parse(&list, count, self.pages)
+    }
+
+    /// CRC-32 of `length` bytes at `offset` from the start of a record.
+    pub(super) fn checksum(&mut self, place: &Place, offset: u32, length: u32) -> Result<u32, F::Error> {
         let mut sum = Crc32::new();
-        self.for_each(page, offset, length, |bytes| sum = sum.update(bytes))?;
+        self.for_each(place, offset, length, |_, bytes| sum = sum.update(bytes))?;
         Ok(sum.finish())
     }
 
-    /// Fills the pieces of `out`, one after the other, from `offset` after the start of a page.
-    pub(super) fn read(&mut self, page: u32, offset: u32, out: &mut [&mut [u8]]) -> Result<(), F::Error> {
-        let length = out.iter().map(|piece| piece.len() as u32).sum();
-        let mut rest = out.iter_mut().flat_map(|piece| piece.iter_mut());
-        self.for_each(page, offset, length, |bytes| {
-            bytes.iter().zip(rest.by_ref()).for_each(|(from, to)| *to = *from);
+    /// Fills `length` bytes, one after the other, from `offset` after the start of a record.
+    pub(super) fn read<'o>(
+        &mut self,
+        place: &Place,
+        offset: u32,
+        length: u32,
+        mut out: impl Iterator<Item = &'o mut u8>,
+    ) -> Result<(), F::Error> {
+        self.for_each(place, offset, length, |_, bytes| {
+            bytes.iter().zip(out.by_ref()).for_each(|(from, to)| *to = *from);
         })
     }
 
-    /// Passes bytes to `see` in pieces, in order. The offset is a multiple of the unit; the length need not be.
+    /// Compares flash with the concatenated chunks.
+    ///
+    /// # Errors
+    /// The first page that cannot be read or holds something else.
+    pub(super) fn compare<'c>(
+        &mut self,
+        place: &Place,
+        offset: u32,
+        chunks: impl Iterator<Item = &'c [u8]> + Clone,
+    ) -> Result<(), Fault<F::Error>> {
+        let length = chunks.clone().map(|chunk| chunk.len() as u32).sum();
+        let mut rest = chunks.flatten();
+        let mut differs = None;
+        let mut reached = offset;
+        let read = self.for_each(place, offset, length, |at, bytes| {
+            if !bytes.iter().all(|byte| rest.next() == Some(byte)) && differs.is_none() {
+                differs = Some(at);
+            }
+            reached = at + bytes.len() as u32;
+        });
+        let fault = match (differs, read) {
+            (None, Ok(())) => return Ok(()),
+            (Some(at), _) => (at, None),
+            (None, Err(error)) => (reached, Some(error)),
+        };
+        Err(Fault { page: self.page_of(place, fault.0 / self.page_size), error: fault.1 })
+    }
+
+    /// Passes bytes and their offset to `see` in pieces, in order; each lies in one page. The offset is a multiple of the unit; the length
+    /// need not be.
     fn for_each(
         &mut self,
-        page: u32,
+        place: &Place,
         offset: u32,
         length: u32,
-        mut see: impl FnMut(&[u8]),
+        mut see: impl FnMut(u32, &[u8]),
     ) -> Result<(), F::Error> {
         let mut buffer = [0; BUFFER];
         let mut at = 0;
         while at < length {
-            let (address, room) = self.locate(page, offset + at);
+            let (address, room) = self.locate(place, offset + at);
             let bytes = (length - at).min(room).min(self.step());
             let piece = &mut buffer[..bytes.next_multiple_of(self.unit) as usize];
             self.flash.read(address, piece)?;
-            see(&piece[..bytes as usize]);
+            see(offset + at, &piece[..bytes as usize]);
             at += bytes;
         }
         Ok(())
     }
 
     /// Programs the concatenated chunks at `offset`, filled up with ones to a whole unit.
-    pub(super) fn write(&mut self, page: u32, offset: u32, chunks: &[&[u8]]) -> Result<(), F::Error> {
+    pub(super) fn write<'c>(
+        &mut self,
+        place: &Place,
+        offset: u32,
+        chunks: impl Iterator<Item = &'c [u8]>,
+    ) -> Result<(), Fault<F::Error>> {
         let step = self.step() as usize;
         let mut buffer = [0xff; BUFFER];
         let (mut at, mut filled) = (offset, 0);
         for chunk in chunks {
-            let mut rest = *chunk;
+            let mut rest = chunk;
             while !rest.is_empty() {
                 let (now, behind) = rest.split_at(rest.len().min(step - filled));
                 buffer[filled..filled + now.len()].copy_from_slice(now);
                 filled += now.len();
                 rest = behind;
                 if filled == step {
-                    self.program(page, at, &buffer[..step])?;
+                    self.program(place, at, &buffer[..step])?;
                     buffer.fill(0xff);
                     at += step as u32;
                     filled = 0;
                 }
             }
         }
-        self.program(page, at, &buffer[..filled.next_multiple_of(self.unit as usize)])
+        self.program(place, at, &buffer[..filled.next_multiple_of(self.unit as usize)])
     }
 
     /// Programs whole units, split at the ends of pages.
-    fn program(&mut self, page: u32, offset: u32, bytes: &[u8]) -> Result<(), F::Error> {
+    fn program(&mut self, place: &Place, offset: u32, bytes: &[u8]) -> Result<(), Fault<F::Error>> {
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
-            let (address, room) = self.locate(page, at);
+            let (address, room) = self.locate(place, at);
             let (now, behind) = rest.split_at(rest.len().min(room as usize));
-            self.flash.write(address, now)?;
+            if let Err(error) = self.flash.write(address, now) {
+                let page = self.page_of(place, at / self.page_size);
+                return Err(Fault { page, error: Some(error) });
+            }
             at += now.len() as u32;
             rest = behind;
         }
         Ok(())
     }
 
-    /// Address of a byte, and the number of bytes from there to the end of its page.
-    fn locate(&self, page: u32, offset: u32) -> (u32, u32) {
+    /// Address of a byte of a record, and the number of bytes from there to the end of its page.
+    fn locate(&self, place: &Place, offset: u32) -> (u32, u32) {
         let (further, within) = (offset / self.page_size, offset % self.page_size);
-        let address = self.start + (page + further) % self.pages * self.page_size + within;
+        let address = self.start + self.page_of(place, further) * self.page_size + within;
         (address, self.page_size - within)
     }
 
