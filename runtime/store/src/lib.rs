@@ -33,6 +33,8 @@ mod bad;
 mod ram;
 mod record;
 mod ring;
+#[cfg(feature = "slots")]
+pub mod slots;
 mod wear;
 
 use core::ops::Range;
