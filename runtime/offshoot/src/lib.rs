@@ -108,6 +108,7 @@
 //! | `learn` | yes | models that learn |
 //! | `nested` | yes | files with several networks |
 //! | `store` | yes | learned weights in flash |
+//! | `slots` | no | two slots in flash for models, and deltas between their versions (`store::slots`) |
 //! | `signed` | no | only signed models open, commands need a host key, learned weights are bound to their model; it takes the other ways away |
 //! | `clear-scratch` | yes | the same bits on every target even for files that no exporter writes; see FORMAT.md |
 //! | `arm-mve` | no | assembly kernels on Armv8.1-M cores with Helium (Cortex-M55, M85) |

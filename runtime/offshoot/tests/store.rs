@@ -462,3 +462,24 @@ fn a_release_counter_never_falls_whenever_power_is_cut() {
     assert_eq!(ReleaseCounter::open(&mut flash, range).unwrap().value(), 0);
     println!("{cuts} cuts");
 }
+
+/// With a third page, one may wear out.
+#[test]
+fn a_release_counter_rises_beside_a_worn_page() {
+    use offshoot::ReleaseCounter;
+    for how in Worn::ALL {
+        for page in 0..3 {
+            let mut flash = SimulatedFlash::<4, 4, 1024>::new(3);
+            flash.worn_pages = vec![(page, 2, how)];
+            let range = flash.range();
+            for value in 1..40 {
+                ReleaseCounter::open(&mut flash, range.clone()).unwrap().raise(value).unwrap();
+                assert_eq!(
+                    ReleaseCounter::open(&mut flash, range.clone()).unwrap().value(),
+                    value,
+                    "{how:?}"
+                );
+            }
+        }
+    }
+}

@@ -130,7 +130,8 @@ pub struct Slots<F> {
 }
 
 impl<F: NorFlash> Slots<F> {
-    /// Opens the partition. Writes nothing. New control pages say that both slots are empty.
+    /// Opens the partition. Writes nothing. New control pages say that both slots are empty; if they cannot even be read (new flash with error
+    /// correction), erase them with [`Store::create`] first.
     ///
     /// # Errors
     /// [`Error::Geometry`] if the ranges are not whole pages of this flash or share some; [`Error::Damaged`] if the control record is none of

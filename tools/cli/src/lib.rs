@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod commands;
+pub mod delta;
 pub mod encode;
 pub mod failure;
 pub mod files;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use offshoot_cli::commands::{
-    compile, compress, demo, eval, inspect, keygen, learn, merge, profile, qat, rank, run, search,
+    compile, compress, delta, demo, eval, inspect, keygen, learn, merge, profile, qat, rank, run, search,
     sensitivity, sign, target, verify, verify_signature,
 };
 use offshoot_cli::{Failure, Outcome, Ui};
@@ -57,6 +57,8 @@ enum Verb {
     Sign(sign::Args),
     /// Check a signed model as a device does.
     VerifySignature(verify_signature::Args),
+    /// Make what a device needs to get from one version of a model to the next.
+    Delta(delta::Args),
     /// List the known targets, or probe which of them answer.
     Target(target::Args),
 }
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Verb::Keygen(args) => show(&ui, keygen::run(&ui, args)),
         Verb::Sign(args) => show(&ui, sign::run(&ui, args)),
         Verb::VerifySignature(args) => show(&ui, verify_signature::run(&ui, args)),
+        Verb::Delta(args) => show(&ui, delta::run(&ui, args)),
         Verb::Target(args) => show(&ui, target::run(&ui, args)),
     };
     match result {

@@ -2,6 +2,7 @@
 
 pub mod compile;
 pub mod compress;
+pub mod delta;
 pub mod demo;
 pub mod eval;
 pub mod inspect;
