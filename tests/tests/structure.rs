@@ -131,7 +131,7 @@ const ORDER: [(&str, &[&str]); 11] = [
         ],
     ),
     ("sign", &["ed25519", "envelope", "release", "seal", "session", "verify"]),
-    ("store", &["record", "ring", "ram"]),
+    ("store", &["error", "wear", "bad", "record", "ring", "journal", "slots", "ram"]),
     ("wire", &["protocol", "cobs", "message", "frame", "authority"]),
     (
         "offshoot",

@@ -26,7 +26,9 @@ use core::ops::Range;
 use embedded_storage::nor_flash::NorFlash;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Store};
+use crate::error::Error;
+use crate::journal::Store;
+use crate::wear::Wear;
 pub use delta::{DELTA_HEADER, DeltaHeader, Patch};
 use state::{Arriving, STATE, State, Trust};
 pub use state::{Image, Slot};
@@ -362,7 +364,7 @@ impl<F: NorFlash> Slots<F> {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn wear(&mut self) -> Result<crate::Wear, Error<F::Error>> {
+    pub fn wear(&mut self) -> Result<Wear, Error<F::Error>> {
         Ok(self.control()?.wear())
     }
 

@@ -423,7 +423,6 @@ proptest! {
             }
         }
         let _ = slots.boot(1);
-        drop(slots);
         prop_assert!(flash.cells()[2560..].iter().all(|&byte| byte == 0x5a));
     }
 }
