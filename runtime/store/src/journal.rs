@@ -154,7 +154,7 @@ impl<F: NorFlash> Store<F> {
         }
         // Reads begin at whole units, so the list is read again, with the weights.
         let mut list = [0; bad::LIST];
-        let (list, _) = list.split_at_mut(place.bad.bytes() as usize);
+        let list = list.get_mut(..place.bad.bytes() as usize).unwrap_or_default();
         let pieces = list.iter_mut().chain(out.iter_mut().flat_map(|piece| piece.iter_mut()));
         let body = place.bad.bytes() + header.length;
         self.ring.read(&place, self.ring.header_size(), body, pieces).map_err(Error::Flash)?;
@@ -248,7 +248,8 @@ impl<F: NorFlash> Store<F> {
         });
         let (start, free) = (start % pages, pages.saturating_sub(used));
         let room = free.saturating_sub(bad.within(start, free, pages)).checked_sub(needed)?;
-        let distance = bad.distance(start, self.failures % (room + 1), pages);
+        let skipped = self.failures.checked_rem(room + 1).unwrap_or(0);
+        let distance = bad.distance(start, skipped, pages);
         Some(Place { page: (start + distance) % pages, bad: *bad })
     }
 

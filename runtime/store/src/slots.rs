@@ -376,6 +376,12 @@ impl<F: NorFlash> Slots<F> {
     fn change(&mut self, how: impl FnOnce(&mut State)) -> Result<(), Error<F::Error>> {
         let mut state = self.state;
         how(&mut state);
+        self.commit(state)
+    }
+
+    // Once in the program, however many changes there are.
+    #[inline(never)]
+    fn commit(&mut self, state: State) -> Result<(), Error<F::Error>> {
         self.control()?.save(DIGEST, &[&state.emit()])?;
         self.state = state;
         Ok(())
