@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
                 let Some(active) = slots.active() else { continue };
                 let header: [u8; DELTA_HEADER] = DeltaHeader { base: active.image, new }.emit();
                 let Ok(mut patch) = slots.begin_delta(&header) else { continue };
-                drop(slots.write_delta(&mut patch, rest));
+                let _ = slots.write_delta(&mut patch, rest);
             }
         }
     }

@@ -425,6 +425,41 @@ proptest! {
         store.save(MODEL, &[&saved[0]]).unwrap();
         prop_assert_eq!(loaded(&mut flash, 70), Some(saved[0].clone()));
     }
+
+    /// A record with a right checksum and any list of bad pages: it loads or not; a save after it loads, or is refused.
+    #[test]
+    fn hostile_lists(
+        count in 0..20_u8,
+        list in proptest::collection::vec(prop_oneof![4 => 0..8_u16, 1 => any::<u16>()], 20),
+        rising in any::<bool>(),
+        page in 0..8_usize,
+        length in 0..60_u32,
+        saved in 1..300_usize,
+    ) {
+        let mut flash = SimulatedFlash::<1, 4, 64>::new(8);
+        let range = flash.range();
+        let mut list = list[..usize::from(count)].to_vec();
+        if rising {
+            list.sort_unstable();
+            list.dedup();
+        }
+        let mut body: Vec<u8> = list.iter().flat_map(|page| page.to_le_bytes()).collect();
+        body.resize(body.len() + length as usize, 7);
+        let words = [5, MODEL, length, offshoot::wire::crc32(&body)].map(u32::to_le_bytes);
+        let mut record = [&b"OfB"[..], &[list.len() as u8], words.as_flattened()].concat();
+        record.extend(offshoot::wire::crc32(&record).to_le_bytes());
+        record.extend(body);
+        record.truncate(64);
+        flash.cells()[64 * page..][..record.len()].copy_from_slice(&record);
+        let mut store = Store::open(&mut flash, range.clone()).unwrap();
+        let _ = (store.load(MODEL, &mut vec![0; length as usize]), store.wear(), store.capacity());
+        let new = weights(9, saved);
+        if store.save(MODEL, &[&new]).is_ok() {
+            prop_assert_eq!(loaded(&mut flash, saved), Some(new));
+        }
+        prop_assert!(saved > 230 || loaded(&mut flash, saved).is_some(), "all pages are good");
+        Store::open(&mut flash, range).unwrap().factory_reset().unwrap();
+    }
 }
 
 #[test]
