@@ -90,6 +90,9 @@
 //! # Ok::<(), offshoot::store::Error<offshoot::store::nor_flash::NorFlashErrorKind>>(())
 //! ```
 //!
+//! Pages that fail are passed over, also after a reset. With the feature `slots` the module `store::slots` replaces models: a new one is
+//! written beside the one that runs, tried, and kept or given up. The guide's page *Update a model in the field* shows how.
+//!
 //! In flash, a network costs its file and the operators it uses. To link only those, disable the default features and
 //! name the operators; `offshoot inspect model.off --json` lists them as `runtime_features`:
 //!
