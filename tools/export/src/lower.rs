@@ -8,6 +8,7 @@ mod binary;
 mod branch;
 mod context;
 mod conv;
+mod functions;
 mod indexed;
 mod layout;
 mod linear;
@@ -49,6 +50,7 @@ pub(crate) fn lower(
         role,
         out: Draft { sharing, role, widest: widest(graph), ..Draft::default() },
         places: HashMap::new(),
+        functions: functions::Functions::of(graph),
         node: None,
         arrange: options.arrange,
         learns: false,
@@ -73,6 +75,9 @@ pub(crate) fn lower(
             }
             continue;
         };
+        if context.functions.is_unread(at) {
+            continue;
+        }
         let node = &graph.nodes[at];
         let is_last = Some(&node.name) == last.map(|n| &n.name);
         let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name, is_last));
@@ -116,6 +121,8 @@ pub(crate) struct Context<'g> {
     role: Role,
     pub(crate) out: Draft,
     places: HashMap<ValueId, Buffer>,
+    /// Functions that tables compute.
+    functions: functions::Functions,
     /// The node being lowered.
     node: Option<&'g Node>,
     /// Whether weights may be arranged for the fast kernels.
@@ -154,6 +161,9 @@ impl<'g> Context<'g> {
 
     fn lower_node(&mut self, node: &'g Node) -> Lowering {
         let y = node.output;
+        if let Some((x, table)) = self.functions.get(y) {
+            return functions::look_up(self, x, y, &table);
+        }
         match &node.op {
             Op::Reshape => return layout::reshape(self, node.inputs[0], y),
             Op::Transpose { perm } => return layout::transpose(self, node.inputs[0], y, perm),

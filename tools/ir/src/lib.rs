@@ -13,6 +13,7 @@ pub mod indexed;
 pub mod infer;
 pub mod integers;
 pub mod passes;
+pub mod pointwise;
 pub mod quant_math;
 pub mod resize;
 mod validate;

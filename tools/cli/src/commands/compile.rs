@@ -76,9 +76,11 @@ pub fn compile(
     let mut warnings = Vec::new();
     if let Some(report) = made.quantisation.as_ref() {
         let options = QuantizeOptions { sequence: sequence(args), ..QuantizeOptions::default() };
-        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples, args.reset_every)?;
+        let kept = without(&samples, &report.left_out);
+        let samples = kept.as_deref().unwrap_or(&samples);
+        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, samples, args.reset_every)?;
         if let Some(snr) = outputs_snr_db {
-            let oracle = || quantize::rounded_oracle_db(&graph, &made.graph, &samples, &options);
+            let oracle = || quantize::rounded_oracle_db(&graph, &made.graph, samples, &options);
             warnings.extend(judge::verdict(snr, report, args.allow_poor, oracle)?);
         }
     }
@@ -111,6 +113,12 @@ pub fn compile(
         signature: None,
     };
     Ok((file, report))
+}
+
+/// The samples but those of these indices; `None` if there are no such indices.
+fn without(samples: &[Vec<ArrayD<f32>>], left_out: &[usize]) -> Option<Vec<Vec<ArrayD<f32>>>> {
+    let kept = samples.iter().enumerate().filter(|(i, _)| !left_out.contains(i));
+    (!left_out.is_empty()).then(|| kept.map(|(_, sample)| sample.clone()).collect())
 }
 
 /// The key to sign with, read before the work begins.
