@@ -282,6 +282,7 @@ impl<'g> Context<'g> {
                 binary::binary(self, x, inputs[usize::from(!swapped)], swapped, y, *kind, *activation)
             }
             Op::Unary(kind) => unary::unary(self, x, y, *kind),
+            Op::Lookup(lookup) => unary::lookup(self, x, y, &lookup.table),
             Op::PRelu => unary::prelu(self, x, y, inputs[1]),
             Op::Softmax { axis } => normalise::softmax(self, x, y, *axis),
             Op::LayerNorm { epsilon } => normalise::layer_norm(self, x, y, inputs[1], inputs[2], *epsilon),

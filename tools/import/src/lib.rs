@@ -21,4 +21,5 @@ mod window;
 
 pub use emit::emit;
 pub use error::{ImportError, Result, Unsupported};
+pub use lift::{complete, open};
 pub use model::{Dims, import, import_bytes, import_bytes_with, import_with};

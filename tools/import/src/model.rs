@@ -135,6 +135,7 @@ fn build(bytes: Cow<'_, [u8]>, name: &str, folder: Option<&Path>, dims: &Dims) -
     if !has_bodies(&model.functions, &proto.node) {
         c.lasting = Some(proto.output.iter().map(|o| o.name.clone()).collect());
     }
+    ops::scale_inputs(&mut c, &proto);
     import_nodes(&mut c, &proto.node, &mut unsupported);
     for node in proto.node.iter().filter(|n| n.op_type == "DynamicQuantizeLinear") {
         // Its integers are float32 here.

@@ -256,9 +256,24 @@ pub fn make(
     let policy = precision.policy()?;
     let mut calibrated = Vec::new();
     // A layer that learns keeps the numbers that the file gives it.
+    if quantised && args.plan.is_none() && args.learn.is_none() {
+        let kept = quantize::meant(&lowered, &args.keep_float);
+        let ranges = match samples {
+            [] => HashMap::new(),
+            _ => {
+                let open = offshoot_import::open(&lowered);
+                quantize::ranges(&lowered, samples, &open).map_err(|e| quantise_failure(&e))?
+            }
+        };
+        let completed = offshoot_import::complete(lowered, &ranges, &kept);
+        (lowered, calibrated) =
+            completed.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    }
     if quantised && !samples.is_empty() && args.plan.is_none() && args.learn.is_none() {
         let completed = quantize::complete(&lowered, samples, &args.keep_float);
-        (lowered, calibrated) = completed.map_err(|e| quantise_failure(&e))?;
+        let (graph, names) = completed.map_err(|e| quantise_failure(&e))?;
+        lowered = graph;
+        calibrated.extend(names);
     }
     let learned = policy.learned().filter(|_| precision != Precision::F32 && !quantised);
     if let Some(learned) = learned {
