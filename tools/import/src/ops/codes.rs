@@ -92,8 +92,18 @@ pub(super) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing<bool> {
                 Entry::Value(y)
             }
             Entry::Constant(constant) if constant.quant.is_none() => {
-                let reals = constant.to_reals().into_iter().map(real).collect();
-                Entry::Constant(Constant::new(constant.shape, Elements::F32(reals)))
+                let elements = match constant.elements {
+                    // A number of its own.
+                    ref given if onnx.node.op_type == "Pad" => {
+                        let all = Constant::new(constant.shape.clone(), given.clone());
+                        Elements::F32(all.to_reals().into_iter().map(real).collect())
+                    }
+                    Elements::U8(v) => Elements::I8(v.iter().map(|v| (i16::from(*v) - 128) as i8).collect()),
+                    Elements::I8(v) => Elements::I8(v),
+                    _ => return Err(format!("`{name}` is no integer of 8 bits")),
+                };
+                let quant = matches!(elements, Elements::I8(_)).then(|| grid.clone());
+                Entry::Constant(Constant { shape: constant.shape, elements, quant })
             }
             Entry::Unknown => return Err(String::new()),
             _ => return Err(format!("`{name}` is real, the other operands are integers")),
