@@ -226,9 +226,14 @@ impl<'g> Context<'g> {
         let quantised_after =
             self.graph.consumers(node.output).iter().any(|&c| matches!(self.graph.nodes[c].op, Op::Quantize));
         Some(match linear {
-            _ if quantised_after => "it has no int8 form between these scales".into(),
+            false if matches!(node.op, Op::LayerNorm { .. } | Op::GridSample { .. }) => {
+                format!("{} has no int8 kernel", node.op.name())
+            }
+            _ if quantised_after => {
+                "its input has no scale: `compile --calib X.npy` gives one, unless --keep-float names what computes it".into()
+            }
             true => "its output has no scale: a QuantizeLinear behind it gives one, or `compile --calib X.npy`, unless --keep-float names it".into(),
-            false => "its input or output has no scale".into(),
+            false => "its input or output has no scale: `compile --calib X.npy` gives those that are missing, unless --keep-float names it".into(),
         })
     }
 

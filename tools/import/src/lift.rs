@@ -7,6 +7,7 @@
 //! that it commutes with, such as MaxPool. An operator after a Dequantize that no Quantize follows is computed in
 //! float.
 
+mod channels;
 mod commute;
 mod constants;
 mod function;
@@ -69,7 +70,7 @@ pub fn complete(
 }
 
 fn apply_rules(table: &mut Table) {
-    let rules: [fn(&mut Table, usize) -> Option<usize>; 10] = [
+    let rules: [fn(&mut Table, usize) -> Option<usize>; 12] = [
         normalise::into_weights,
         clip_above_movement,
         clip_into_producer,
@@ -77,6 +78,8 @@ fn apply_rules(table: &mut Table) {
         quantize_above_movement,
         dequantize_below_movement,
         function::function_between,
+        channels::scaled,
+        channels::slopes,
         operator_between,
         quantize_of_dequantize,
         commute::dequantize_below,

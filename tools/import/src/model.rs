@@ -16,7 +16,7 @@ use crate::fold::{self, Folded};
 use crate::{lift, ops, qoperator, tflite};
 
 /// Supported opsets.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// Operators of quantised files. Dynamic ones are not among them: they leave the scales to calibration.
 const QUANTISERS: [&str; 3] = ["DequantizeLinear", "QuantizeLinear", "MatMulNBits"];

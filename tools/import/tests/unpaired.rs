@@ -247,3 +247,40 @@ fn measured_ranges_complete_the_rest() {
     let (same, names) = complete(graph.clone(), &ranges, &kept).unwrap();
     assert_eq!((same, names.len()), (graph, 0));
 }
+
+/// The answer of `operator` on `x` between pairs with a scale of 0.05, and that of the graph's int8 form.
+fn between_fine_pairs(operator: NodeProto, more: Vec<TensorProto>, shape: &[i64], x: &[f32]) -> Vec<f32> {
+    let fine = |op: &str, x: &str, y: &str| node(op, &[x, "fine", "z"], &[y], vec![]);
+    let nodes = vec![
+        fine("QuantizeLinear", "x", "xq"),
+        fine("DequantizeLinear", "xq", "xd"),
+        operator,
+        fine("QuantizeLinear", "f", "fq"),
+        fine("DequantizeLinear", "fq", "y"),
+    ];
+    let more = [vec![reals("fine", &[], vec![0.05])], more].concat();
+    let graph = import_bytes(&model(16, 1, shape, nodes, parts(more)), "x").unwrap();
+    assert!(floats(&graph).is_empty(), "{:?}", graph.nodes);
+    let shape: Vec<usize> = shape.iter().map(|d| *d as usize).collect();
+    let x = ArrayD::from_shape_vec(IxDyn(&shape), x.to_vec()).unwrap();
+    Executor::new(&graph).unwrap().run(&[x]).unwrap().remove(0).iter().copied().collect()
+}
+
+#[test]
+fn numbers_of_unlike_sizes_per_channel_keep_their_own_scales() {
+    let shape = [1, 3, 1, 2];
+    let x = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0];
+    let numbers = [20.0, 0.11, -0.5];
+    let constant = reals("k", &[3, 1, 1], numbers.to_vec());
+    type Function = fn(f32, f32) -> f32;
+    let cases: [(&str, Function); 3] =
+        [("Mul", |v, k| v * k), ("Div", |v, k| v / k), ("PRelu", |v, k| if v < 0.0 { v * k } else { v })];
+    for (operator, function) in cases {
+        let operator = node(operator, &["xd", "k"], &["f"], vec![]);
+        let got = between_fine_pairs(operator.clone(), vec![constant.clone()], &shape, &x);
+        for ((got, v), i) in got.iter().zip(x).zip(0..) {
+            let exact = function(v, numbers[i / 2]);
+            assert!((got - exact).abs() <= 1e-4 * exact.abs(), "{operator:?} of {v}: {got} {exact}");
+        }
+    }
+}

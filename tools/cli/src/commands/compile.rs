@@ -17,7 +17,7 @@ use offshoot_data::npy::Array;
 use offshoot_export::learning::Statistics;
 use offshoot_export::{CompileOptions, Compiled, Core, LearningPlan};
 use offshoot_ir::passes::{self, PassReport, origin_hash};
-use offshoot_ir::{DType, Graph, Op};
+use offshoot_ir::{DType, Declared, Graph, Op};
 use offshoot_target::{Board, Target};
 
 use super::{parse_target, read_arrays};
@@ -349,6 +349,16 @@ pub fn make(
     if precision != Precision::F32 && further.is_empty() && args.plan.is_none() && args.learn.is_none() {
         let made = passes::without_constant_channels(lowered);
         lowered = made.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    }
+    if args.io == Io::F32 && quantised {
+        // Codes in an array are then no real numbers.
+        for &id in &lowered.inputs {
+            let value = lowered.value(id);
+            if value.dtype == DType::I8 {
+                let name = value.name.clone();
+                lowered.declared.insert(name, Declared::Codes);
+            }
+        }
     }
     let io: fn(Graph) -> offshoot_ir::Result<Graph> = match args.io {
         Io::Int8 if quantised => passes::integer_io,
