@@ -39,9 +39,10 @@ fn formats() -> BTreeMap<String, String> {
 }
 
 fn page() -> String {
-    let mut page = String::from(
+    let (first, last) = (offshoot_import::OPSETS.start(), offshoot_import::OPSETS.end());
+    let mut page = format!(
         "# What is supported\n\nWhatever a network has that is not here is refused when it is compiled, all of it at once. `cargo test -p \
-         offshoot-tests --test support` holds this page against the code.\n\n## ONNX\nOpsets 7 to 28. What reads only constants is \
+         offshoot-tests --test support` holds this page against the code.\n\n## ONNX\nOpsets {first} to {last}. What reads only constants is \
          computed by the importer, whatever its operator. Every operator has a float32 form. \"int8\" says what an int8 network has of \
          it: int8 arithmetic, or the parts that it computes in float32 between two conversions; a dash where that was not measured. \
          Attributes without a limit are supported with all their values.\n\n| Operators | Limits | int8 |\n|---|---|---|\n",

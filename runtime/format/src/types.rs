@@ -175,11 +175,13 @@ pub enum Declared {
     F16 = 4,
     /// float32 in the arena.
     F64 = 5,
+    /// int8 or uint8 in the file; float32 in the arena, the real numbers that these codes stand for.
+    Codes = 6,
 }
 
 impl Declared {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::U8, Self::I64, Self::Bool, Self::F16, Self::F64];
+    pub const ALL: [Self; 6] = [Self::U8, Self::I64, Self::Bool, Self::F16, Self::F64, Self::Codes];
 
     /// Its name in NumPy.
     pub const fn name(self) -> &'static str {
@@ -189,6 +191,7 @@ impl Declared {
             Self::Bool => "bool",
             Self::F16 => "float16",
             Self::F64 => "float64",
+            Self::Codes => "int8",
         }
     }
 }

@@ -119,6 +119,7 @@ impl Port {
     /// # Errors
     /// As [`Self::encode`].
     pub fn encode_view(&self, array: &View<'_>, what: &str) -> Result<Encoded> {
+        self.check_codes(array, what)?;
         let layout = self.layout(array.shape(), what)?;
         let (count, sample_bytes) = (layout.count, self.len() * self.dtype.size());
         let mut bytes = Vec::with_capacity(count * sample_bytes);
@@ -193,6 +194,7 @@ impl Column {
     /// # Errors
     /// As [`Port::encode`].
     pub fn new(port: Port, array: Array, name: &str) -> Result<Self> {
+        port.check_codes(&array.view(), name)?;
         let layout = port.layout(array.shape(), name)?;
         let mut saturation = Saturation::new(&port);
         let (view, mut bytes) = (array.view(), Vec::new());

@@ -273,7 +273,11 @@ fn refused(path: &Path, error: &offshoot_import::ImportError) -> Failure {
         offshoot_import::ImportError::Damaged(_) => {
             Failure::new(Kind::Format, message, "copy the file again, or convert the model again")
         }
-        _ => Failure::new(Kind::Format, message, "export the model to ONNX again (opset 11 to 21)"),
+        _ => {
+            let (first, last) = (offshoot_import::OPSETS.start(), offshoot_import::OPSETS.end());
+            let help = format!("export the model to ONNX again (opset {first} to {last})");
+            Failure::new(Kind::Format, message, help)
+        }
     }
 }
 

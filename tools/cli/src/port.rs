@@ -140,6 +140,20 @@ impl Port {
         matches!(array, View::U8(_)) && self.dtype == DType::I8 && self.declared == Some(Declared::U8)
     }
 
+    /// Refuses integers of 8 bits for a float32 input that holds the real numbers of such integers: the file does not tell their
+    /// scale.
+    pub(crate) fn check_codes(&self, array: &View<'_>, what: &str) -> Result<()> {
+        let codes = matches!(array, View::I8(_) | View::U8(_)) && self.declared == Some(Declared::Codes);
+        match codes && self.dtype == DType::F32 {
+            false => Ok(()),
+            true => Err(Failure::new(
+                Kind::Dtype,
+                format!("{what}: it holds integers of 8 bits, but the network was compiled with --io f32"),
+                "give the real numbers that the integers stand for, or compile without --io f32",
+            )),
+        }
+    }
+
     /// Refuses numbers other than 0 and 1 for an input that is bool.
     pub(crate) fn check_bool(&self, sample: &[f32], what: &str, index: usize) -> Result<()> {
         match sample
@@ -162,6 +176,7 @@ impl Port {
     /// # Errors
     /// The shape is wrong, a value is NaN or infinite, or the ONNX type does not hold it.
     pub fn real(&self, array: &Array, what: &str) -> Result<Vec<Vec<f32>>> {
+        self.check_codes(&array.view(), what)?;
         let mut samples = self.samples(&array.to_f32(), what)?;
         let offset = if self.takes_unsigned(&array.view()) { 128.0 } else { 0.0 };
         if self.dtype == DType::I8 && (offset != 0.0 || matches!(array, Array::I8(_))) {
@@ -332,6 +347,13 @@ mod tests {
         assert_eq!(bytes(&tokens, wide(-2)).unwrap(), [1, 0, 0, 0, 254, 255, 255, 255]);
         assert!(bytes(&tokens, wide(1 << 31)).unwrap_err().message.contains("does not fit int32"));
         assert!(bytes(&tokens, ramp(&[1, 2])).is_ok());
+
+        // Real numbers of codes.
+        let codes: Array = ArrayD::from_shape_vec(IxDyn(&[1, 3]), vec![7i8, 0, -8]).unwrap().into();
+        let floats = Port { dtype: DType::F32, declared: Some(Declared::Codes), ..port(&[1, 3], false) };
+        assert_eq!(bytes(&floats, codes.clone()).unwrap_err().kind, Kind::Dtype);
+        assert!(bytes(&floats, ramp(&[1, 3])).is_ok());
+        assert!(bytes(&Port { declared: None, ..floats }, codes).is_ok());
 
         let flag = Port { declared: Some(Declared::Bool), ..port(&[1, 2], false) };
         let flags: Array = ArrayD::from_shape_vec(IxDyn(&[1, 2]), vec![true, false]).unwrap().into();

@@ -21,6 +21,7 @@ mod interval;
 mod learned;
 mod losses;
 mod margin;
+mod measure;
 pub(crate) mod moments;
 mod negligible;
 mod options;
@@ -47,6 +48,7 @@ pub use device::{DeviceJudgement, device_accuracy, device_judgement, device_outp
 pub use form::{WeightBits, packs};
 pub use learned::{numbers, quantize_learned};
 pub use losses::rounding_losses;
+pub use measure::{meant, ranges};
 pub use options::{Clipping, IoType, QuantizeOptions, Rounding, Toggle, WeightScale};
 pub use policy::Policy;
 pub use post_training::{quantize, quantize_with_progress};

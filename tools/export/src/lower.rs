@@ -236,9 +236,14 @@ impl<'g> Context<'g> {
         let quantised_after =
             self.graph.consumers(node.output).iter().any(|&c| matches!(self.graph.nodes[c].op, Op::Quantize));
         Some(match linear {
-            _ if quantised_after => "it has no int8 form between these scales".into(),
+            false if matches!(node.op, Op::LayerNorm { .. } | Op::GridSample { .. }) => {
+                format!("{} has no int8 kernel", node.op.name())
+            }
+            _ if quantised_after => {
+                "its input has no scale: `compile --calib X.npy` gives one, unless --keep-float names what computes it".into()
+            }
             true => "its output has no scale: a QuantizeLinear behind it gives one, or `compile --calib X.npy`, unless --keep-float names it".into(),
-            false => "its input or output has no scale".into(),
+            false => "its input or output has no scale: `compile --calib X.npy` gives those that are missing, unless --keep-float names it".into(),
         })
     }
 
@@ -292,6 +297,7 @@ impl<'g> Context<'g> {
                 binary::binary(self, x, inputs[usize::from(!swapped)], swapped, y, *kind, *activation)
             }
             Op::Unary(kind) => unary::unary(self, x, y, *kind),
+            Op::Lookup(lookup) => unary::lookup(self, x, y, &lookup.table),
             Op::PRelu => unary::prelu(self, x, y, inputs[1]),
             Op::Softmax { axis } => normalise::softmax(self, x, y, *axis),
             Op::LayerNorm { epsilon } => normalise::layer_norm(self, x, y, inputs[1], inputs[2], *epsilon),

@@ -9,6 +9,7 @@ use offshoot_ir::{DType, Data, Graph, Node, Op, PoolKind, Quant, ScatterKind, Va
 use tract_onnx::pb::{AttributeProto, FunctionProto, NodeProto};
 
 use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
+use crate::names::Names;
 
 /// Most elements of a computed tensor, and of all constants computed during import.
 pub(crate) const MAX_VALUE: usize = 1 << 26;
@@ -58,7 +59,7 @@ pub(crate) struct Context<'a> {
     pub(crate) truths: HashSet<ValueId>,
     /// The float32 form of integers that arithmetic computed.
     pub(crate) wholes: HashMap<ValueId, ValueId>,
-    names: HashMap<String, usize>,
+    names: Names,
     /// Index of the node that writes each value.
     producers: HashMap<ValueId, usize>,
     /// Elements of constants that were computed or copied into the graph.
@@ -187,23 +188,11 @@ impl<'a> Context<'a> {
             entered: 0,
             truths: HashSet::new(),
             wholes: HashMap::new(),
-            names: HashMap::new(),
+            names: Names::default(),
             producers: HashMap::new(),
             held: 0,
             foldable: 1 << 22,
         }
-    }
-
-    /// A tensor name that is not in use yet.
-    fn unique(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        while self.names.contains_key(&name) {
-            let n = self.names.entry(wanted.to_owned()).or_insert(1);
-            *n += 1;
-            name = format!("{wanted}#{n}");
-        }
-        self.names.insert(name.clone(), 1);
-        name
     }
 
     /// The entry of a tensor; `Unknown` if an unsupported node produced it.
@@ -261,7 +250,7 @@ impl<'a> Context<'a> {
 
     /// As [`Self::add_constant`], without a copy.
     pub(crate) fn take_constant(&mut self, name: &str, c: Constant) -> ValueId {
-        let name = self.unique(name);
+        let name = self.names.unique(name);
         self.held = self.held.saturating_add(c.len());
         let infinite = matches!(&c.elements, Elements::F32(v) if v.iter().any(|v| !v.is_finite()));
         let (shape, quant) = (c.shape.clone(), c.quant.clone());
@@ -281,7 +270,7 @@ impl<'a> Context<'a> {
 
     /// Adds a constant as it is.
     pub(crate) fn add_data(&mut self, name: &str, shape: Vec<usize>, data: Data) -> ValueId {
-        let name = self.unique(name);
+        let name = self.names.unique(name);
         self.held = self.held.saturating_add(shape.iter().product());
         self.graph.add_constant(name, shape, data)
     }
@@ -291,7 +280,7 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn add_input(&mut self, name: &str, shape: Vec<usize>, dtype: DType) -> ValueId {
-        let unique = self.unique(name);
+        let unique = self.names.unique(name);
         let value =
             Value { name: unique, shape, dtype, quant: None, data: None, channels_first_outside: false };
         let id = self.graph.add_value(value);
@@ -346,7 +335,7 @@ impl<'a> Context<'a> {
         if joins && joined.iter().any(|id| self.graph.value(*id).quant != quant) {
             return Err("joins integers of different scales; use QLinearConcat".into());
         }
-        let name = self.unique(name);
+        let name = self.names.unique(name);
         let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let output = self.graph.add_value(value);
         // Operators that keep int8 have one data input, the first.

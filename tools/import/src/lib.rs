@@ -11,6 +11,7 @@ mod error;
 mod fold;
 mod lift;
 mod model;
+mod names;
 mod ops;
 pub mod oracle;
 mod parts;
@@ -21,4 +22,5 @@ mod window;
 
 pub use emit::emit;
 pub use error::{ImportError, Result, Unsupported};
-pub use model::{Dims, import, import_bytes, import_bytes_with, import_with};
+pub use lift::{complete, open};
+pub use model::{Dims, OPSETS, import, import_bytes, import_bytes_with, import_with};

@@ -7,18 +7,27 @@
 //! that it commutes with, such as MaxPool. An operator after a Dequantize that no Quantize follows is computed in
 //! float.
 
+mod channels;
 mod commute;
 mod constants;
+mod function;
 mod normalise;
+mod pairs;
 mod pool;
 mod pool_counts;
 mod table;
 mod weights;
 
-use offshoot_ir::{Activation, BinaryKind, DType, Graph, Node, Op, Result, UnaryKind};
+use std::collections::{HashMap, HashSet};
+
+use offshoot_ir::{Activation, BinaryKind, DType, Data, Graph, Node, Op, Result, UnaryKind, Value, ValueId};
 
 use constants::{constants_fit, float_constants, float_operands};
+pub use pairs::open;
 use table::Table;
+
+/// Most times that pairs are added: each makes others known.
+const MOST_ROUNDS: usize = 8;
 
 /// Applies the rules until nothing changes. The order of nodes stays topological.
 pub(crate) fn lift(graph: Graph) -> Result<Graph> {
@@ -26,13 +35,51 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
         return Ok(float_constants(graph));
     }
     let mut table = Table::new(graph);
-    let rules: [fn(&mut Table, usize) -> Option<usize>; 9] = [
+    apply_rules(&mut table);
+    Ok(float_constants(pool_counts::apply(table.into_graph())))
+}
+
+/// Adds the pairs that a quantised file leaves out, so that operators between its pairs compute in int8 too: where a range
+/// follows from the numbers around a tensor, or `ranges` has one that samples gave. Tensors that `kept` lists stay as they
+/// are. Values keep their places in the graph; new ones follow. Returns the graph, and the names of operators whose outputs
+/// have a measured range.
+///
+/// # Errors
+/// `graph` is not well formed.
+pub fn complete(
+    graph: Graph,
+    ranges: &HashMap<ValueId, (f32, f32)>,
+    kept: &HashSet<ValueId>,
+) -> Result<(Graph, Vec<String>)> {
+    graph.validate()?;
+    let mut measured = Vec::new();
+    let (mut next, mut added) = pairs::add(Table::new(graph.clone()), ranges, kept);
+    for _ in 0..MOST_ROUNDS {
+        let Some(names) = added else { break };
+        measured.extend(names);
+        let mut table = Table::new(next);
+        apply_rules(&mut table);
+        (next, added) = pairs::add(table, ranges, kept);
+    }
+    if next.values.len() == graph.values.len() {
+        return Ok((graph, measured));
+    }
+    let graph = float_constants(pool_counts::apply(next));
+    graph.validate()?;
+    Ok((graph, measured))
+}
+
+fn apply_rules(table: &mut Table) {
+    let rules: [fn(&mut Table, usize) -> Option<usize>; 12] = [
         normalise::into_weights,
         clip_above_movement,
         clip_into_producer,
         bias_into_linear,
         quantize_above_movement,
         dequantize_below_movement,
+        function::function_between,
+        channels::scaled,
+        channels::slopes,
         operator_between,
         quantize_of_dequantize,
         commute::dequantize_below,
@@ -46,7 +93,7 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
             for first in 0..table.len() {
                 let mut at = Some(first);
                 while let Some(n) = at.filter(|n| table.is_alive(*n) && budget > 0) {
-                    at = rule(&mut table, n);
+                    at = rule(table, n);
                     if at.is_some() {
                         changed = true;
                         budget -= 1;
@@ -59,14 +106,13 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
         }
         break;
     }
-    Ok(float_constants(pool_counts::apply(table.into_graph())))
 }
 
 /// Gives linear operators whose int8 weights have a zero point, as in old uint8 networks, the form of the kernels, and
 /// float operators float constants. For graphs whose operators compute in int8 already.
 pub(crate) fn for_kernels(graph: Graph) -> Graph {
     let asymmetric = |graph: &Graph, n: &Node| {
-        let zero = |id: &offshoot_ir::ValueId| {
+        let zero = |id: &ValueId| {
             graph.value(*id).quant.as_ref().is_none_or(|q| q.zero_point.iter().all(|z| *z == 0))
         };
         let linear =
@@ -156,14 +202,13 @@ fn bias_into_linear(t: &mut Table, n: usize) -> Option<usize> {
         let Some(p) = t.producer(x) else { continue };
         let bias = t.value(b);
         let width = t.value(x).shape.last().copied().unwrap_or(0);
-        let by_column = bias.shape.last() == Some(&width)
-            && bias.len() == width
+        let single = bias.len() == 1;
+        let by_column = (single || bias.shape.last() == Some(&width) && bias.len() == width)
             && bias.shape.len() <= t.value(x).shape.len();
+        // Whole numbers of a pair of their own, or reals.
         let fits = bias.data.is_some()
-            && match bias.dtype {
-                DType::I32 => bias.quant.is_some(),
-                dtype => dtype == DType::F32,
-            };
+            && t.value(x).dtype == DType::F32
+            && (bias.quant.is_some() || bias.dtype == DType::F32);
         let Op::FullyConnected { activation: Activation::None } = t.node(p).op else {
             continue;
         };
@@ -172,7 +217,15 @@ fn bias_into_linear(t: &mut Table, n: usize) -> Option<usize> {
         }
         let mut vector = bias.clone();
         vector.shape = vec![width];
-        if let Some(q) = &mut vector.quant
+        if single && width != 1 {
+            let Some(all) = constants::reals(bias) else { continue };
+            vector = Value {
+                dtype: DType::F32,
+                quant: None,
+                data: Some(Data::F32(vec![all[0]; width]).into()),
+                ..vector
+            };
+        } else if let Some(q) = &mut vector.quant
             && q.axis.is_some()
         {
             q.axis = Some(0);

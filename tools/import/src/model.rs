@@ -16,7 +16,7 @@ use crate::fold::{self, Folded};
 use crate::{lift, ops, qoperator, tflite};
 
 /// Supported opsets.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// Operators of quantised files. Dynamic ones are not among them: they leave the scales to calibration.
 const QUANTISERS: [&str; 3] = ["DequantizeLinear", "QuantizeLinear", "MatMulNBits"];
@@ -135,6 +135,7 @@ fn build(bytes: Cow<'_, [u8]>, name: &str, folder: Option<&Path>, dims: &Dims) -
     if !has_bodies(&model.functions, &proto.node) {
         c.lasting = Some(proto.output.iter().map(|o| o.name.clone()).collect());
     }
+    ops::scale_inputs(&mut c, &proto);
     import_nodes(&mut c, &proto.node, &mut unsupported);
     for node in proto.node.iter().filter(|n| n.op_type == "DynamicQuantizeLinear") {
         // Its integers are float32 here.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::functions::{BinaryKind, UnaryKind};
 use crate::indexed::Indexing;
+use crate::lookup::Lookup;
 
 /// Index of a [`Value`] in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -186,6 +187,8 @@ pub enum Op {
     },
     /// x → same shape. Relu and Clip are `UnaryKind::Clip`.
     Unary(UnaryKind),
+    /// x I8 → I8 of the same shape: a function of one element as a table, between the grids of both values.
+    Lookup(Lookup),
     /// x […, C], slope [C] → same shape.
     PRelu,
     /// x [N, T, I], w [G·H, I], r [G·H, H], b [B·H], initial state? [N or 1, S·H] → [N, T, H] or, without the
@@ -325,6 +328,7 @@ impl Op {
             Self::Pool { .. } => "pool",
             Self::Binary { kind, .. } => kind.name(),
             Self::Unary(_) => "unary",
+            Self::Lookup(_) => "lookup",
             Self::PRelu => "prelu",
             Self::Recurrent { .. } => "recurrent",
             Self::Softmax { .. } => "softmax",

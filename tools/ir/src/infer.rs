@@ -47,7 +47,7 @@ fn rule(op: &Op, inputs: &[&Value], declared: &[usize]) -> Rule {
             Ok(vec![n, oh, ow, c])
         }
         Op::Binary { .. } => broadcast(x, shapes[1]),
-        Op::Unary(_) | Op::Quantize | Op::Dequantize | Op::Requantize => Ok(x.to_vec()),
+        Op::Unary(_) | Op::Lookup(_) | Op::Quantize | Op::Dequantize | Op::Requantize => Ok(x.to_vec()),
         Op::PRelu | Op::BatchNorm { .. } | Op::LayerNorm { .. } => {
             let c = *x.last().ok_or("input is a scalar")?;
             match shapes[1..].iter().find(|s| **s != [c]) {

@@ -12,6 +12,7 @@ pub mod grid;
 pub mod indexed;
 pub mod infer;
 pub mod integers;
+pub mod lookup;
 pub mod passes;
 pub mod pointwise;
 pub mod quant_math;
@@ -23,6 +24,7 @@ pub use functions::{BinaryKind, BinaryRecord, UnaryKind, UnaryRecord};
 pub use graph::{Activation, DType, Data, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
 pub use indexed::Indexing;
 pub use integers::Integers;
+pub use lookup::Lookup;
 pub use offshoot::format::record::{
     BinaryMathKind, Declared, ElementaryKind, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind,
     ReduceKind, Returns, ScatterKind, Window,

@@ -121,6 +121,15 @@ fn check_types(op: &Op, inputs: &[&Value], out: &Value) -> std::result::Result<(
         Op::Scatter { .. } if of(2) != Some(x) => {
             return Err(format!("updates are {:?}, should be {x:?}", of(2)));
         }
+        // Simulations hold int8 tensors as the real numbers that they stand for.
+        Op::Lookup(lookup) => {
+            let grids =
+                [Some(&lookup.from), Some(&lookup.to)] == [inputs[0].quant.as_ref(), out.quant.as_ref()];
+            let whole = lookup.table.len() == 256 && lookup.from.axis.is_none() && lookup.to.axis.is_none();
+            if !whole || x == DType::I8 && !grids {
+                return Err("its table is not one of 256 codes between the grids of its tensors".into());
+            }
+        }
         _ => {}
     }
     let (from, to) = match op {

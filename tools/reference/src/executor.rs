@@ -199,6 +199,7 @@ fn raw(node: &Node, shape: &[usize], x: &[&ArrayD<f32>]) -> std::result::Result<
         Op::Pool { kind, window, .. } => pool::pool(x[0], *kind, window, shape),
         Op::Binary { kind, .. } => elementwise::binary(*kind, x[0], x[1], shape)?,
         Op::Unary(kind) => x[0].mapv(|v| kind.apply(v)),
+        Op::Lookup(lookup) => x[0].mapv(|v| lookup.apply(v)),
         Op::PRelu => elementwise::prelu(x[0], x[1]),
         Op::Softmax { axis } => norm::softmax(x[0], *axis),
         Op::BatchNorm { epsilon } => norm::batch_norm(x[0], [x[1], x[2], x[3], x[4]], *epsilon),

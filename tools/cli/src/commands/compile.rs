@@ -17,7 +17,7 @@ use offshoot_data::npy::Array;
 use offshoot_export::learning::Statistics;
 use offshoot_export::{CompileOptions, Compiled, Core, LearningPlan};
 use offshoot_ir::passes::{self, PassReport, origin_hash};
-use offshoot_ir::{DType, Graph, Op};
+use offshoot_ir::{DType, Declared, Graph, Op};
 use offshoot_target::{Board, Target};
 
 use super::{parse_target, read_arrays};
@@ -264,9 +264,24 @@ pub fn make(
     let policy = precision.policy()?;
     let mut calibrated = Vec::new();
     // A layer that learns keeps the numbers that the file gives it.
+    if quantised && args.plan.is_none() && args.learn.is_none() {
+        let kept = quantize::meant(&lowered, &args.keep_float);
+        let ranges = match samples {
+            [] => HashMap::new(),
+            _ => {
+                let open = offshoot_import::open(&lowered);
+                quantize::ranges(&lowered, samples, &open).map_err(|e| quantise_failure(&e))?
+            }
+        };
+        let completed = offshoot_import::complete(lowered, &ranges, &kept);
+        (lowered, calibrated) =
+            completed.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    }
     if quantised && !samples.is_empty() && args.plan.is_none() && args.learn.is_none() {
         let completed = quantize::complete(&lowered, samples, &args.keep_float);
-        (lowered, calibrated) = completed.map_err(|e| quantise_failure(&e))?;
+        let (graph, names) = completed.map_err(|e| quantise_failure(&e))?;
+        lowered = graph;
+        calibrated.extend(names);
     }
     let learned = policy.learned().filter(|_| precision != Precision::F32 && !quantised);
     if let Some(learned) = learned {
@@ -342,6 +357,16 @@ pub fn make(
     if precision != Precision::F32 && further.is_empty() && args.plan.is_none() && args.learn.is_none() {
         let made = passes::without_constant_channels(lowered);
         lowered = made.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    }
+    if args.io == Io::F32 && quantised {
+        // Codes in an array are then no real numbers.
+        for &id in &lowered.inputs {
+            let value = lowered.value(id);
+            if value.dtype == DType::I8 {
+                let name = value.name.clone();
+                lowered.declared.insert(name, Declared::Codes);
+            }
+        }
     }
     let io: fn(Graph) -> offshoot_ir::Result<Graph> = match args.io {
         Io::Int8 if quantised => passes::integer_io,

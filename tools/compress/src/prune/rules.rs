@@ -117,7 +117,7 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
             }
             vec![None; walk.shape(node.output).len()]
         }
-        Op::Cast | Op::Quantize | Op::Dequantize | Op::Requantize => walk.read_all(x),
+        Op::Cast | Op::Quantize | Op::Dequantize | Op::Requantize | Op::Lookup(_) => walk.read_all(x),
     }
 }
 

@@ -36,7 +36,13 @@ pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind
         UnaryKind::LeakyRelu { alpha } => leaky_relu(x, y, alpha),
         _ => tables::table(kind, x, y).unwrap_or_else(|| rounded(x, y, kind)),
     };
-    let blob = c.blob(blobs::bytes(&table), [0, 0])?;
+    lookup(c, x, y, &table)
+}
+
+/// Lowers a function of one int8 element, as a table.
+pub(super) fn lookup(c: &mut Context<'_>, x: &Tensor, y: &Tensor, table: &[i8]) -> Lowering {
+    let len = to_u32(x.len(), "elements")?;
+    let blob = c.blob(blobs::bytes(table), [0, 0])?;
     c.emit(Record::Lut(record::Lut { src: 0, dst: 0, len, blob }), [Some(x), None], y, &[x]);
     Ok(())
 }

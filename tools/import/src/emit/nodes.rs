@@ -274,7 +274,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
             e.node("GridSample", vec![x, names[1].clone()], &raw, attributes);
             e.finish_first(node.output, Activation::None, raw);
         }
-        Op::Quantize | Op::Dequantize | Op::Requantize => {
+        Op::Quantize | Op::Dequantize | Op::Requantize | Op::Lookup(_) => {
             return Err("a quantised graph cannot be written".into());
         }
     }

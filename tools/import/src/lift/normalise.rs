@@ -7,9 +7,9 @@ use super::constants::{constant, reals};
 use super::table::Table;
 
 /// `y = x · scale + shift`, per channel.
-struct Affine {
-    scale: Vec<f64>,
-    shift: Vec<f64>,
+pub(super) struct Affine {
+    pub(super) scale: Vec<f64>,
+    pub(super) shift: Vec<f64>,
 }
 
 /// Replaces node `n` if it is a batch normalisation behind a Dequantize or an operator with int8 weights.
@@ -56,8 +56,9 @@ fn affine(t: &Table, n: usize) -> Option<Affine> {
         .then_some(Affine { scale, shift })
 }
 
-/// One int8 weight per channel: ±127 in steps of the scale's 127th part.
-fn as_convolution(t: &mut Table, n: usize, affine: &Affine) -> Option<usize> {
+/// Replaces node `n`, whose first input has the same shape as its output, by a depthwise convolution with one int8 weight per
+/// channel: ±127 in steps of the scale's 127th part.
+pub(super) fn as_convolution(t: &mut Table, n: usize, affine: &Affine) -> Option<usize> {
     let node = t.node(n).clone();
     let y = t.value(node.output).clone();
     let &[batch, ref inner @ .., channels] = y.shape.as_slice() else { return None };

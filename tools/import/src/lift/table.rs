@@ -78,6 +78,16 @@ impl Table {
         }
     }
 
+    /// The nodes that read `id`.
+    pub(super) fn readers(&self, id: ValueId) -> &[usize] {
+        &self.readers[id.0 as usize]
+    }
+
+    /// Whether `id` is a graph output.
+    pub(super) fn is_output(&self, id: ValueId) -> bool {
+        self.is_output[id.0 as usize]
+    }
+
     fn link(&mut self, n: usize, node: &Node) {
         self.producer[node.output.0 as usize] = Some(n);
         for id in &node.inputs {

@@ -23,7 +23,14 @@ pub(crate) fn gemm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let mut rest = None;
     if let Some(bias) = c.constant(onnx, 2)? {
         let name = onnx.input(2).unwrap_or_default();
-        let bias = scaled(&bias, beta)?;
+        let mut bias = scaled(&bias, beta)?;
+        // One number for all columns.
+        if bias.len() == 1 && bias.shape.len() <= 2 && bias.quant.as_ref().is_none_or(|q| q.scale.len() == 1)
+        {
+            let elements = bias.elements.gather(&vec![0; o]);
+            let quant = bias.quant.map(|q| Quant { axis: None, ..q });
+            bias = Constant { shape: vec![o], elements, quant };
+        }
         // One number per column; [o, 1] would be one per row.
         let by_column = match *bias.shape.as_slice() {
             [n] | [1, n] => n == o,

@@ -2,6 +2,7 @@
 
 mod attention;
 mod blocks;
+mod codes;
 mod composed;
 mod conv;
 mod einsum;
@@ -26,6 +27,7 @@ mod unpool;
 mod unrolled;
 mod volume;
 
+pub(crate) use codes::scale_inputs;
 pub(crate) use integers::is_integer;
 use offshoot_ir::{BinaryKind, BinaryMathKind, ReduceKind};
 
@@ -44,6 +46,9 @@ pub(crate) fn gives_truth(onnx: &Onnx<'_>) -> bool {
 
 /// Imports one node, or returns why it cannot be imported.
 pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    if codes::import(c, onnx)? {
+        return Ok(());
+    }
     node(c, onnx)?;
     integers::settle(c, onnx)
 }

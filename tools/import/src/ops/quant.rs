@@ -77,6 +77,12 @@ fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Imp
     Ok(Quant { scale: scales, zero_point, axis: along })
 }
 
+/// The scale and zero point by which a DequantizeLinear reads the integers `x`; `None` unless both are constants, one of each.
+pub(super) fn grid(c: &Context<'_>, onnx: &Onnx<'_>, x: ValueId) -> Option<Quant> {
+    let absent = if c.is_unsigned(x) { UNSIGNED } else { 0 };
+    parameters(c, onnx, c.shape(x).len(), absent).ok().filter(|q| q.axis.is_none())
+}
+
 /// Whether the node has a scale for each of several blocks along an axis.
 fn has_blocks(onnx: &Onnx<'_>) -> bool {
     onnx.int("block_size", 0) != 0

@@ -11,6 +11,7 @@ use tract_tflite::tflite::ActivationFunctionType;
 use super::file::{Kind, Operator, Tensor};
 use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
 use crate::context::{Importing, MAX_VALUE};
+use crate::names::Names;
 
 /// Most operators of a graph.
 const MAX_NODES: usize = 20_000;
@@ -72,7 +73,7 @@ pub(super) struct Builder<'f> {
     /// Constants of the file that are in the graph already.
     constants: HashMap<usize, ValueId>,
     /// Names in use, with the number of the last copy.
-    names: HashMap<String, usize>,
+    names: Names,
     /// Elements of constants that were copied into the graph.
     held: usize,
 }
@@ -86,20 +87,9 @@ impl<'f> Builder<'f> {
             tensors,
             variables: HashMap::new(),
             constants: HashMap::new(),
-            names: HashMap::new(),
+            names: Names::default(),
             held: 0,
         }
-    }
-
-    fn unique(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        while self.names.contains_key(&name) {
-            let n = self.names.entry(wanted.to_owned()).or_insert(1);
-            *n += 1;
-            name = format!("{wanted}#{n}");
-        }
-        self.names.insert(name.clone(), 1);
-        name
     }
 
     /// Index of the tensor at input `i`.
@@ -249,7 +239,7 @@ impl<'f> Builder<'f> {
         if self.held > MAX_ELEMENTS {
             return Err("the graph's constants are too large for a device".into());
         }
-        let name = self.unique(name);
+        let name = self.names.unique(name);
         let data = match (&c.elements, &c.quant) {
             (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_), _) => c.clone().into_data(),
             _ => Data::F32(c.to_reals()),
@@ -287,7 +277,7 @@ impl<'f> Builder<'f> {
         if self.graph.nodes.len() >= MAX_NODES {
             return Err("the graph is too large for a device".into());
         }
-        let name = self.unique(name);
+        let name = self.names.unique(name);
         let (dtype, quant) = (form.dtype, form.quant.clone());
         let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let output = self.graph.add_value(value);
@@ -297,7 +287,7 @@ impl<'f> Builder<'f> {
     }
 
     pub(super) fn add_input(&mut self, at: usize, shape: Vec<usize>, form: Form) {
-        let name = self.unique(&self.tensors[at].name.clone());
+        let name = self.names.unique(&self.tensors[at].name.clone());
         let declared = match self.tensors[at].kind {
             Kind::U8 => Some(Declared::U8),
             Kind::F16 => Some(Declared::F16),

@@ -28,7 +28,7 @@ fn unshaped(g: &Graph, index: &Index, node: &Node) -> Option<Vec<ValueId>> {
         a.is_some() && a == b
     };
     match &node.op {
-        Op::Unary(_) | Op::Quantize | Op::Dequantize | Op::Requantize => {
+        Op::Unary(_) | Op::Lookup(_) | Op::Quantize | Op::Dequantize | Op::Requantize => {
             Some(vec![reshaped(g, index, node.inputs[0])?])
         }
         Op::BatchNorm { .. } | Op::PRelu | Op::LayerNorm { .. } => {

@@ -84,7 +84,9 @@ fn single(g: &Graph, node: &Node, perm: &[usize], x: ValueId) -> Option<Moved> {
         perm: perm.to_vec(),
     };
     Some(match &node.op {
-        Op::Unary(_) | Op::Quantize | Op::Dequantize | Op::Requantize => same(node.op.clone()),
+        Op::Unary(_) | Op::Lookup(_) | Op::Quantize | Op::Dequantize | Op::Requantize => {
+            same(node.op.clone())
+        }
         Op::PRelu | Op::BatchNorm { .. } | Op::LayerNorm { .. } | Op::FullyConnected { .. }
             if perm[rank - 1] == rank - 1 =>
         {

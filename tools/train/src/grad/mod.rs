@@ -31,7 +31,7 @@ pub(crate) fn refusal(op: &Op) -> Option<&'static str> {
         Op::ArgMax { .. } | Op::TopK { .. } | Op::Cast => Some("an index has no gradient"),
         Op::Scatter { .. } => Some("training through a scatter is not supported"),
         Op::GridSample { .. } => Some("training through a sampled grid is not supported"),
-        Op::Quantize | Op::Dequantize | Op::Requantize => {
+        Op::Quantize | Op::Dequantize | Op::Requantize | Op::Lookup(_) => {
             Some("the graph is quantised; train the float graph with fake quantisation instead")
         }
         _ => None,
@@ -122,7 +122,8 @@ pub(crate) fn backward(
         | Op::GridSample { .. }
         | Op::Quantize
         | Op::Dequantize
-        | Op::Requantize => Vec::new(),
+        | Op::Requantize
+        | Op::Lookup(_) => Vec::new(),
     })
 }
 

@@ -31,7 +31,12 @@ impl<'g> Flow<'g> {
         };
         let last = x.shape.len() - 1;
         let apart = match &node.op {
-            Op::Pool { .. } | Op::Unary(_) | Op::Quantize | Op::Dequantize | Op::Requantize => true,
+            Op::Pool { .. }
+            | Op::Unary(_)
+            | Op::Lookup(_)
+            | Op::Quantize
+            | Op::Dequantize
+            | Op::Requantize => true,
             // Element i of both tensors belongs to channel i modulo the last extent, if the longer extent is a
             // multiple of the other.
             Op::Reshape => from.max(to).is_multiple_of(from.min(to)),
