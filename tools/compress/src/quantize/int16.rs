@@ -2,15 +2,17 @@
 //!
 //! As TensorFlow Lite defines it: symmetric activations with one scale per tensor, from calibration data; symmetric weights with
 //! one scale per output channel, rounded to nearest; biases of scale input × weight, int32 where the layer's sums fit, else
-//! int64. Sixteen bits leave room, so that ranges are widened by [`ROOM`], and nothing is clipped, fitted or searched.
+//! int64. Sixteen bits leave room, so that ranges are widened by [`ROOM`], and nothing is clipped or searched. Biases take up what
+//! rounded weights change in the mean of a channel (Nagel et al. 2019, arXiv:1906.04721).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ndarray::ArrayD;
 use offshoot_ir::{BinaryKind, DType, Data, Graph, Node, Op, PoolKind, Quant, UnaryKind, Value, ValueId};
 
 use super::calibrate;
 use super::classes::is_activation;
+use super::execute;
 use super::form::is_weighted;
 use super::options::QuantizeOptions;
 use super::source;
@@ -19,6 +21,8 @@ use crate::{Error, Result};
 
 /// Ranges seen are widened by this factor, at the price of a third of a bit.
 const ROOM: f32 = 1.25;
+/// Samples whose activations are held in memory at once.
+const CHUNK: usize = 16;
 /// Largest code of an activation.
 const LARGEST: f32 = 32767.0;
 /// Scale of the outputs of softmax, sigmoid and tanh: the kernels' own.
@@ -42,6 +46,7 @@ pub fn quantize_int16(
     let observed = calibrate::observe(graph, &all, options.sequence, &mut |_| {})?;
     let mut b = Builder { graph: Graph { nodes: Vec::new(), ..graph.clone() }, converted: HashMap::new() };
     let scales = scales(graph, &observed.range);
+    let means = means(graph, &all, options.sequence)?;
     for &id in &graph.inputs {
         if is_activation(graph, id) {
             b.set(id, scales[id.0 as usize]);
@@ -65,7 +70,8 @@ pub fn quantize_int16(
             };
         }
         if is_weighted(&node.op) {
-            b.layer(&mut node, scales[inputs[0].0 as usize]);
+            let mean = means.get(&inputs[0]).map_or(&[][..], Vec::as_slice);
+            b.layer(&mut node, scales[inputs[0].0 as usize], mean);
         }
         if is_activation(graph, node.output) {
             b.set(node.output, scales[node.output.0 as usize]);
@@ -163,6 +169,38 @@ fn scales(graph: &Graph, ranges: &[(f32, f32)]) -> Vec<f32> {
     scales
 }
 
+/// The mean of each channel (last axis) of what layers read.
+fn means(
+    graph: &Graph,
+    samples: &[&Vec<ArrayD<f32>>],
+    sequence: Option<usize>,
+) -> Result<HashMap<ValueId, Vec<f64>>> {
+    let layers = graph.nodes.iter().filter(|n| is_weighted(&n.op));
+    let read: HashSet<ValueId> = layers.filter_map(|n| n.inputs.first().copied()).collect();
+    let mut sums: HashMap<ValueId, (Vec<f64>, u64)> = HashMap::new();
+    for chunk in samples.chunks(execute::chunk(CHUNK, samples.len(), sequence)) {
+        execute::execute(graph, chunk, sequence, &mut |id, batch| {
+            let Some(&channels) = graph.value(id).shape.last().filter(|_| read.contains(&id)) else {
+                return Ok(());
+            };
+            for array in batch.iter() {
+                let (sums, rows) = sums.entry(id).or_insert_with(|| (vec![0.0; channels], 0));
+                // Memory may be in another order than the axes.
+                array
+                    .iter()
+                    .zip((0..channels).cycle())
+                    .for_each(|(v, channel)| sums[channel] += f64::from(*v));
+                *rows += (array.len() / channels.max(1)) as u64;
+            }
+            Ok(())
+        })?;
+    }
+    let mean = |(id, (sums, rows)): (ValueId, (Vec<f64>, u64))| {
+        (id, sums.into_iter().map(|sum| sum / rows.max(1) as f64).collect())
+    };
+    Ok(sums.into_iter().map(mean).collect())
+}
+
 struct Builder {
     graph: Graph,
     /// Conversions made so far: (value, the bits of the scale of the int16 form, or None for float).
@@ -227,12 +265,14 @@ impl Builder {
         id
     }
 
-    /// Weights and biases of a layer whose input has the scale `input`.
-    fn layer(&mut self, node: &mut Node, input: f32) {
+    /// Weights and biases of a layer whose input has the scale `input`, and these means in each channel.
+    fn layer(&mut self, node: &mut Node, input: f32, means: &[f64]) {
         let weights = self.graph.value(node.inputs[1]).clone();
         let channels = weights.shape[0].max(1);
         let reals = real_values(&weights);
         let fan_in = (reals.len() / channels).max(1);
+        let depth = weights.shape.last().copied().unwrap_or(1).max(1);
+        let groups = if let Op::Conv2d { groups, .. } = node.op { groups } else { 1 };
         let (mut codes, mut scales, mut sums) = (Vec::with_capacity(reals.len()), Vec::new(), Vec::new());
         let bias = node.inputs.get(2).map(|&id| real_values(self.graph.value(id)));
         let mut wide = false;
@@ -240,9 +280,18 @@ impl Builder {
             let largest = row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             // A scale that vanishes next to the input's would leave no step for the bias.
             let scale = if largest > 0.0 { (largest / 127.0).max(1e-20) } else { 1.0 };
+            let exact = row;
             let row: Vec<i8> = row.iter().map(|v| (v / scale).round().clamp(-127.0, 127.0) as i8).collect();
+            // The inputs of this channel's group.
+            let first = channel / (channels / groups).max(1) * depth;
+            let means = means.get(first..first + depth).unwrap_or(&[]);
+            let lost = exact.iter().zip(&row).enumerate().map(|(i, (w, q))| {
+                let mean = means.get(i % depth).copied().unwrap_or(0.0);
+                (f64::from(*w) - f64::from(*q) * f64::from(scale)) * mean
+            });
             let real = bias.as_ref().and_then(|b| b.get(channel)).copied().unwrap_or(0.0);
-            let sum = (f64::from(real) / (f64::from(scale) * f64::from(input))).round() as i64;
+            let real = f64::from(real) + lost.sum::<f64>();
+            let sum = (real / (f64::from(scale) * f64::from(input))).round() as i64;
             let products: i64 = row.iter().map(|&w| i64::from(w.unsigned_abs())).sum::<i64>() << 15;
             wide |= products.saturating_add(sum.saturating_abs()) > i64::from(i32::MAX);
             codes.extend(row);
