@@ -11,11 +11,12 @@ use offshoot::format::record::{
 use offshoot_cli::commands::compile::{self, Precision};
 use offshoot_cli::files::OffFile;
 use offshoot_cli::ui::Ui;
+use offshoot_export::CompileOptions;
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Indexing, Node, Op, UnaryKind, Value, ValueId,
 };
 use offshoot_target::{Device, HostDevice};
-use offshoot_tests::{Numbers, board, skip_emulated};
+use offshoot_tests::{Numbers, board, skip_emulated, tflite};
 
 const UI: Ui = Ui { json: true };
 const BOARDS: [&str; 2] = ["qemu:cortex-m4", "qemu:riscv32"];
@@ -207,6 +208,40 @@ fn images_read_at_the_points_of_a_grid() {
         }
     }
     same_bits("grid", &g.graph, &[|r| matches!(r, Record::GridSample(_))]);
+}
+
+#[test]
+fn int16_activations() {
+    if skip_emulated() {
+        return;
+    }
+    let files = tflite::int16();
+    let mut kinds = std::collections::BTreeSet::new();
+    for name in BOARDS {
+        let mut device = board(name);
+        for (file, bytes) in &files {
+            let Some(network) = file.strip_suffix(".tflite") else { continue };
+            let graph = offshoot_import::import_bytes(bytes, network).unwrap();
+            let (graph, _) = offshoot_ir::passes::lossless(graph).unwrap();
+            let off = offshoot_export::compile(&graph, &CompileOptions::default()).unwrap().bytes;
+            let mut host = HostDevice::new();
+            host.load(&off).unwrap();
+            device.load(&off).unwrap_or_else(|e| panic!("{network} on {name}: {e}"));
+            let model = OffFile::from_bytes(&off);
+            kinds.extend(model.model().unwrap().ops().map(|(_, _, record)| record.tag().name()));
+            let xs = tflite::columns(&files, network, "x");
+            let inputs: Vec<&[u8]> = xs.iter().map(|x| x[0].as_slice()).collect();
+            let (here, there) = (host.digests(&inputs).unwrap(), device.digests(&inputs).unwrap());
+            let first = here.iter().zip(&there).position(|(a, b)| a != b);
+            assert_eq!(first, None, "{network} on {name}: operator {first:?} departs");
+            let (here, there) = (host.run(&inputs).unwrap(), device.run(&inputs).unwrap());
+            assert_eq!(here, there, "{network} on {name}: outputs");
+        }
+    }
+    let missing: Vec<&str> =
+        Tag::ALL.iter().map(|t| t.name()).filter(|t| t.ends_with("int16") && !kinds.contains(t)).collect();
+    // Its tests are those of the functions that have one.
+    assert_eq!(missing, ["lut_int16"]);
 }
 
 #[test]

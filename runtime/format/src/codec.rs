@@ -141,6 +141,26 @@ records! {
     BinaryMath "op-binary-math",
     #[cfg(feature = "op-branch")]
     Branch "op-branch",
+    #[cfg(feature = "int16")]
+    ConvInt16 "op-conv-int16",
+    #[cfg(feature = "int16")]
+    BinaryInt16 "op-binary-int16",
+    #[cfg(feature = "int16")]
+    PoolInt16 "op-pool-int16",
+    #[cfg(feature = "int16")]
+    SoftmaxInt16 "op-softmax-int16",
+    #[cfg(feature = "int16")]
+    SigmoidInt16 "op-sigmoid-int16",
+    #[cfg(feature = "int16")]
+    LutInt16 "op-lut-int16",
+    #[cfg(feature = "int16")]
+    RequantizeInt16 "op-requantize-int16",
+    #[cfg(feature = "int16")]
+    QuantizeInt16 "op-quantize-int16",
+    #[cfg(feature = "int16")]
+    DequantizeInt16 "op-dequantize-int16",
+    #[cfg(feature = "int16")]
+    ReduceInt16 "op-reduce-int16",
 }
 
 impl Record {

@@ -297,6 +297,8 @@ mod tests {
                 record::FullyConnectedSparse, record::ConvSparse, record::Recurrent,
                 record::RecurrentSparse, record::Gather, record::Scatter, record::TopK, record::Cast, record::GridSample, record::ConvWeightOnly,
                 record::Elementary, record::BinaryMath, record::Branch,
+                record::ConvInt16, record::BinaryInt16, record::PoolInt16, record::SoftmaxInt16, record::SigmoidInt16,
+                record::LutInt16, record::RequantizeInt16, record::QuantizeInt16, record::DequantizeInt16, record::ReduceInt16,
             );
         }
     }

@@ -11,6 +11,10 @@ pub use super::huffman::FullyConnectedHuffman;
 pub use super::indexed::{
     Cast, Gather, GridKind, GridOutside, GridSample, Pick, RowAxis, Rows, Scatter, ScatterKind, TopK,
 };
+pub use super::int16::{
+    BinaryInt16, ConvInt16, DequantizeInt16, Int16Change, LutInt16, PoolInt16, QuantizeInt16, ReduceInt16,
+    RequantizeInt16, SigmoidInt16, SoftmaxInt16,
+};
 pub use super::movement::{Axes, Axis, Constant, Copy, Fill, History, Pad, PadMode, Resize};
 pub use super::nested::{ConvWeightShared, DepthwiseWeightShared};
 pub use super::packed::ConvPacked;

@@ -20,6 +20,7 @@ pub mod fused_rows;
 pub mod header;
 pub mod huffman;
 mod indexed;
+pub mod int16;
 mod kinds;
 pub mod learn;
 mod movement;

@@ -24,6 +24,8 @@ mod grid_sample;
 mod history;
 mod huffman;
 mod indexed;
+#[cfg(feature = "int16")]
+mod int16;
 mod matmul;
 mod movement;
 mod nested;

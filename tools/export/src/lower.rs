@@ -10,6 +10,8 @@ mod context;
 mod conv;
 mod functions;
 mod indexed;
+mod int16;
+mod int16_tables;
 mod layout;
 mod linear;
 mod normalise;
@@ -149,8 +151,14 @@ impl<'g> Context<'g> {
         // The last operator that writes the whole output completes the value.
         if let Some(&buffer) = self.places.get(&node.output) {
             let len = self.out.buffers[buffer];
+            let moves = |op: &Operator| {
+                matches!(op.record, Record::Copy(_) | Record::Fill(_) | Record::Pad(_) | Record::History(_))
+            };
             let whole = |op: &Operator| written_bytes(&op.record).is_none_or(|n| n == u64::from(len));
             match self.out.steps[first..].last_mut() {
+                // The runtime sees copied int16 as bytes.
+                Some(Step::Operator(op))
+                    if moves(op) && self.graph.value(node.output).dtype == DType::I16 => {}
                 Some(Step::Operator(op)) if op.write == buffer && whole(op) => op.origin = Some(node.output),
                 Some(Step::Conv(conv)) if conv.y.buffer == buffer => conv.origin = Some(node.output),
                 _ => {}
@@ -194,10 +202,19 @@ impl<'g> Context<'g> {
             Op::Quantize => return self.quantize(&x, &y),
             Op::Dequantize => return self.dequantize(&x, &y),
             Op::Requantize => return self.requantize(&x, &y, None),
-            Op::ArgMax { axis, select_last } => return reduce::argmax(self, &x, &y, *axis, *select_last),
-            Op::TopK { axis, k, largest } => return indexed::top_k(self, &x, &y, *axis, *k, *largest),
+            Op::ArgMax { .. } | Op::TopK { .. } if x.is_i16() => {
+                let real = self.as_f32(&x)?;
+                return self.indices(node, &real, &y);
+            }
+            Op::ArgMax { .. } | Op::TopK { .. } => return self.indices(node, &x, &y),
             Op::Cast => return indexed::cast(self, &x, &y),
             _ => {}
+        }
+        if self.reads_or_writes_int16(node) {
+            return match int16::obstacle(self.graph, node, &x, &y) {
+                None => int16::lower(self, node, &x, &y, swapped),
+                Some(reason) => self.in_float(node, &x, &y, swapped, reason),
+            };
         }
         match self.int8_obstacle(node, &x, &y) {
             None => {
@@ -206,16 +223,33 @@ impl<'g> Context<'g> {
                 }
                 self.compute(node, &x, &y, swapped)
             }
-            Some(reason) => {
-                self.fall_back(node, reason);
-                let x = self.as_f32(&x)?;
-                if y.dtype == record::DType::F32 {
-                    return self.compute(node, &x, &y, swapped);
-                }
-                let real = self.temp(&y.shape, record::DType::F32, 0.0, 0)?;
-                self.compute(node, &x, &real, swapped)?;
-                self.quantize(&real, &y)
-            }
+            Some(reason) => self.in_float(node, &x, &y, swapped, reason),
+        }
+    }
+
+    /// Computes a node in float32, and says why.
+    fn in_float(&mut self, node: &Node, x: &Tensor, y: &Tensor, swapped: bool, reason: Reason) -> Lowering {
+        self.fall_back(node, reason);
+        let x = self.as_f32(x)?;
+        if y.dtype == record::DType::F32 {
+            return self.compute(node, &x, y, swapped);
+        }
+        let real = self.temp(&y.shape, record::DType::F32, 0.0, 0)?;
+        self.compute(node, &x, &real, swapped)?;
+        self.quantize(&real, y)
+    }
+
+    /// Whether a node has an int16 operand.
+    fn reads_or_writes_int16(&self, node: &Node) -> bool {
+        node.inputs.iter().chain([&node.output]).any(|&v| self.graph.value(v).dtype == DType::I16)
+    }
+
+    /// A node whose output are indices.
+    fn indices(&mut self, node: &Node, x: &Tensor, y: &Tensor) -> Lowering {
+        match &node.op {
+            Op::ArgMax { axis, select_last } => reduce::argmax(self, x, y, *axis, *select_last),
+            Op::TopK { axis, k, largest } => indexed::top_k(self, x, y, *axis, *k, *largest),
+            other => Err(format!("{} has no indices", other.name())),
         }
     }
 

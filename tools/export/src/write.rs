@@ -239,6 +239,7 @@ fn describe(graph: &Graph, v: ValueId, offset: u32) -> Result<IoRepr> {
     let dtype = match value.dtype {
         offshoot_ir::DType::F32 => record::DType::F32,
         offshoot_ir::DType::I8 => record::DType::I8,
+        offshoot_ir::DType::I16 => record::DType::I16,
         offshoot_ir::DType::I32 => record::DType::I32,
         offshoot_ir::DType::I64 => return Err(error("is int64, which the device does not support".into())),
     };
@@ -258,6 +259,7 @@ pub(crate) fn numbers(value: &Value) -> (f32, i8) {
         Some(q) if value.dtype == offshoot_ir::DType::I8 && q.scale.len() == 1 => {
             (q.scale[0], q.zero_point[0].clamp(-128, 127) as i8)
         }
+        Some(q) if value.dtype == offshoot_ir::DType::I16 && q.scale.len() == 1 => (q.scale[0], 0),
         _ => (0.0, 0),
     }
 }
@@ -336,6 +338,21 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Dequantize(r) => shift!(r, src += a, dst += dst),
         Record::Requantize(r) => shift!(r, src += a, dst += dst),
         Record::Constant(r) => shift!(r, dst += dst),
+        Record::ConvInt16(r) => shift!(r, src += a, dst += dst),
+        Record::PoolInt16(r) => shift!(r, src += a, dst += dst),
+        Record::SoftmaxInt16(r) => shift!(r, src += a, dst += dst),
+        Record::SigmoidInt16(r) => shift!(r, src += a, dst += dst),
+        Record::LutInt16(r) => shift!(r, src += a, dst += dst),
+        Record::RequantizeInt16(r) => shift!(r, src += a, dst += dst),
+        Record::QuantizeInt16(r) => shift!(r, src += a, dst += dst),
+        Record::DequantizeInt16(r) => shift!(r, src += a, dst += dst),
+        Record::ReduceInt16(r) => shift!(r, src += a, dst += dst),
+        Record::BinaryInt16(r) => {
+            shift!(r, a += a, dst += dst);
+            if let Operand::Arena(offset) = &mut r.b {
+                *offset += b;
+            }
+        }
         Record::Recurrent(r) | Record::RecurrentSparse(record::RecurrentSparse { layer: r, .. }) => {
             shift!(r, src += a, dst += dst);
             r.initial = r.initial.map(|at| at + b);
@@ -375,6 +392,14 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
             Operand::Arena(_) => return [None, None],
         },
         Record::Lut(r) => &mut r.blob,
+        Record::ConvInt16(r) => &mut r.blob,
+        Record::SoftmaxInt16(r) => &mut r.blob,
+        Record::SigmoidInt16(r) => &mut r.blob,
+        Record::LutInt16(r) => &mut r.blob,
+        Record::BinaryInt16(r) => match &mut r.b {
+            Operand::Blob(blob) => blob,
+            Operand::Arena(_) => return [None, None],
+        },
         Record::PRelu(r) => &mut r.blob,
         Record::LayerNorm(r) => &mut r.blob,
         Record::Resize(r) => &mut r.blob,

@@ -30,7 +30,7 @@ pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
     let mut out = Emitter::new(graph);
     let mut unsupported = Vec::new();
     for (id, value) in graph.values.iter().enumerate() {
-        if value.quant.is_some() || value.dtype == DType::I8 {
+        if value.quant.is_some() || matches!(value.dtype, DType::I8 | DType::I16) {
             let reason = "quantised tensors cannot be written".to_owned();
             unsupported.push(Unsupported { node: value.name.clone(), operator: "tensor".into(), reason });
         }
@@ -229,6 +229,7 @@ fn tensor(name: &str, shape: &[usize], data: &Data) -> TensorProto {
     let (kind, raw): (DataType, Vec<u8>) = match data {
         Data::F32(v) => (DataType::Float, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Data::I8(v) => (DataType::Int8, v.iter().map(|v| *v as u8).collect()),
+        Data::I16(v) => (DataType::Int16, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Data::I32(v) => (DataType::Int32, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Data::I64(v) => (DataType::Int64, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
     };

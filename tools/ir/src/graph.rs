@@ -25,12 +25,13 @@ pub struct ValueId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId(pub u32);
 
-/// Element type. `I64` occurs only in constants that the importer has not folded yet (shapes).
+/// Element type. `I64` occurs only in constants: biases between int16 tensors, and shapes that the importer has not folded yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum DType {
     F32,
     I8,
+    I16,
     I32,
     I64,
 }
@@ -41,6 +42,7 @@ pub enum DType {
 pub enum Data {
     F32(Vec<f32>),
     I8(Vec<i8>),
+    I16(Vec<i16>),
     I32(Vec<i32>),
     I64(Vec<i64>),
 }
@@ -72,7 +74,8 @@ pub struct Value {
     pub shape: Vec<usize>,
     /// Element type.
     pub dtype: DType,
-    /// Set on I8 values, and on I32 biases (scale = input scale × weight scale, zero point 0).
+    /// Set on I8 and I16 values, and on I32 and I64 biases (scale = input scale × weight scale, zero point 0). I16 has
+    /// one scale, and zero point 0.
     pub quant: Option<Quant>,
     /// Set on constants.
     pub data: Option<Arc<Data>>,
@@ -309,11 +312,11 @@ pub enum Op {
         /// Whether -1 and 1 are the centres of the outermost pixels.
         align_corners: bool,
     },
-    /// F32 → I8 by the output value's `quant`, rounding half away from zero.
+    /// F32 → I8 or I16 by the output value's `quant`, rounding half away from zero.
     Quantize,
-    /// I8 → F32 by the input value's `quant`.
+    /// I8 or I16 → F32 by the input value's `quant`.
     Dequantize,
-    /// I8 → I8 with another `quant`.
+    /// I8 or I16 → I8 or I16 with another `quant`.
     Requantize,
 }
 
@@ -437,6 +440,7 @@ impl Graph {
         let dtype = match data {
             Data::F32(_) => DType::F32,
             Data::I8(_) => DType::I8,
+            Data::I16(_) => DType::I16,
             Data::I32(_) => DType::I32,
             Data::I64(_) => DType::I64,
         };

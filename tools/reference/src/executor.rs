@@ -143,6 +143,7 @@ fn constant(value: &Value) -> ArrayD<f32> {
     let raw: Vec<f32> = match value.data.as_deref() {
         Some(Data::F32(v)) => v.clone(),
         Some(Data::I8(v)) => v.iter().map(|v| f32::from(*v)).collect(),
+        Some(Data::I16(v)) => v.iter().map(|v| f32::from(*v)).collect(),
         Some(Data::I32(v)) => v.iter().map(|v| *v as f32).collect(),
         Some(Data::I64(v)) => v.iter().map(|v| *v as f32).collect(),
         None => Vec::new(),

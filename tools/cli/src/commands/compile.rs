@@ -84,6 +84,9 @@ pub fn compile(
             warnings.extend(judge::verdict(snr, report, args.allow_poor, oracle)?);
         }
     }
+    if made.precision == Precision::Int16x8 && !samples.is_empty() {
+        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples, args.reset_every)?;
+    }
     let on_chip = match target {
         Some(Target::Chip(chip)) => {
             ui.note(&format!(
@@ -226,9 +229,11 @@ pub fn make(
     if args.stateful {
         check_stateful(&graph)?;
     }
-    let quantised = graph.values.iter().any(|v| v.dtype == DType::I8);
+    let quantised = graph.values.iter().any(|v| matches!(v.dtype, DType::I8 | DType::I16));
+    let int16 = graph.values.iter().any(|v| v.dtype == DType::I16);
+    let own = if int16 { Precision::Int16x8 } else { Precision::Int8 };
     let precision = match args.precision.clone() {
-        Some(p) if quantised && p != Precision::Int8 => {
+        Some(p) if quantised && p != own => {
             let message = format!("the network is already quantised; --precision {p} needs a float network");
             return Err(Failure::new(
                 Kind::Usage,
@@ -237,7 +242,8 @@ pub fn make(
             ));
         }
         Some(p) => p,
-        None if quantised || !samples.is_empty() => Precision::Int8,
+        None if quantised => own,
+        None if !samples.is_empty() => Precision::Int8,
         // Float activations or activations of 16 bits: the weights stay integers.
         None if graph.quantised => Precision::F32,
         None => {
@@ -264,7 +270,7 @@ pub fn make(
     let policy = precision.policy()?;
     let mut calibrated = Vec::new();
     // A layer that learns keeps the numbers that the file gives it.
-    if quantised && args.plan.is_none() && args.learn.is_none() {
+    if quantised && !int16 && args.plan.is_none() && args.learn.is_none() {
         let kept = quantize::meant(&lowered, &args.keep_float);
         let ranges = match samples {
             [] => HashMap::new(),
@@ -277,7 +283,7 @@ pub fn make(
         (lowered, calibrated) =
             completed.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     }
-    if quantised && !samples.is_empty() && args.plan.is_none() && args.learn.is_none() {
+    if quantised && !int16 && !samples.is_empty() && args.plan.is_none() && args.learn.is_none() {
         let completed = quantize::complete(&lowered, samples, &args.keep_float);
         let (graph, names) = completed.map_err(|e| quantise_failure(&e))?;
         lowered = graph;
@@ -293,14 +299,20 @@ pub fn make(
         };
         let help = "give the model.onnx that was written together with this policy";
         lowered = quantize::quantize_learned(&lowered, &learned, &options).or_fail(Kind::Mismatch, help)?;
+    } else if precision == Precision::Int16x8 && !quantised {
+        if !subs.is_empty() || args.plan.is_some() || args.learn.is_some() {
+            let message = "an int16x8 network cannot learn, and shares its weights with no other";
+            return Err(Failure::new(Kind::Usage, message, "leave out --precision int16x8"));
+        }
+        if samples.is_empty() {
+            return Err(no_samples(&precision));
+        }
+        let keep_float = args.keep_float.clone();
+        let options = QuantizeOptions { keep_float, sequence: sequence(args), ..QuantizeOptions::default() };
+        lowered = quantize::quantize_int16(&lowered, samples, &options).map_err(|e| quantise_failure(&e))?;
     } else if precision != Precision::F32 && !quantised {
         if samples.is_empty() {
-            let message = format!("--precision {precision} of a float network needs calibration samples");
-            return Err(Failure::new(
-                Kind::Calibration,
-                message,
-                "give --calib X.npy with 50 to 500 typical samples",
-            ));
+            return Err(no_samples(&precision));
         }
         let options = QuantizeOptions {
             clipping: match args.clipping {
@@ -354,7 +366,8 @@ pub fn make(
         }
     }
     // Networks that share weights, and layers that learn, need all of their channels.
-    if precision != Precision::F32 && further.is_empty() && args.plan.is_none() && args.learn.is_none() {
+    let int8 = !matches!(precision, Precision::F32 | Precision::Int16x8);
+    if int8 && further.is_empty() && args.plan.is_none() && args.learn.is_none() {
         let made = passes::without_constant_channels(lowered);
         lowered = made.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     }
@@ -430,6 +443,12 @@ pub fn make(
         KeptFloat::new(&remedy, int8.map(|c| c.report).as_ref(), &mut compiled.report)
     });
     Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, kept_float, nested })
+}
+
+/// A float network that is to be quantised, without samples.
+fn no_samples(precision: &Precision) -> Failure {
+    let message = format!("--precision {precision} of a float network needs calibration samples");
+    Failure::new(Kind::Calibration, message, "give --calib X.npy with 50 to 500 typical samples")
 }
 
 /// The core that the compiler chooses layer forms for.

@@ -34,6 +34,7 @@ pub(crate) fn real_values(value: &Value) -> Vec<f32> {
     match data.as_ref() {
         Data::F32(v) => v.clone(),
         Data::I8(v) => affine(v, quant, inner),
+        Data::I16(v) => affine(v, quant, inner),
         Data::I32(v) => affine(v, quant, inner),
         Data::I64(v) => v.iter().map(|&q| q as f32).collect(),
     }

@@ -58,7 +58,7 @@ fn join(b: &mut Builder<'_>, op: &Operator<'_>, parts: Vec<ValueId>, axis: usize
         let own = b.form_of(x);
         inputs.push(match own == form {
             true => x,
-            false if own.is_i8() && form.is_i8() => {
+            false if own.is_quantised() && form.is_quantised() => {
                 let name = b.part(op, &format!("part_{i}"));
                 b.emit(op, Op::Requantize, vec![x], None, &form, &name)?
             }

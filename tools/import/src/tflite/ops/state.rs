@@ -76,7 +76,7 @@ pub(super) fn concatenation(b: &mut Builder<'_>, op: &Operator<'_>, along: i64, 
         let own = b.form_of(x);
         parts.push(match own == form {
             true => x,
-            false if own.is_i8() && form.is_i8() => {
+            false if own.is_quantised() && form.is_quantised() => {
                 let name = b.part(op, &format!("part_{i}"));
                 b.emit(op, Op::Requantize, vec![x], None, &form, &name)?
             }
