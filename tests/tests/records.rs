@@ -6,7 +6,7 @@
 use ndarray::{ArrayD, IxDyn};
 use offshoot::format::codec::Record;
 use offshoot::format::record::{
-    BinaryMathKind, ElementaryKind, GridKind, GridOutside, ReduceKind, ScatterKind, Tag,
+    BinaryMathKind, ElementaryKind, GridKind, GridOutside, ReduceKind, ScatterKind, SpectrumPart, Tag,
 };
 use offshoot_cli::commands::compile::{self, Precision};
 use offshoot_cli::files::OffFile;
@@ -207,6 +207,45 @@ fn images_read_at_the_points_of_a_grid() {
         }
     }
     same_bits("grid", &g.graph, &[|r| matches!(r, Record::GridSample(_))]);
+}
+
+#[test]
+fn spectra_of_frames_and_bands_of_them() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[2, 300]);
+    let x = g.x;
+    for (size, part) in
+        [(32, SpectrumPart::Complex), (128, SpectrumPart::Power), (256, SpectrumPart::Magnitude)]
+    {
+        let (frame, hop, bins) = (size - 7, 20, size / 2 + 1);
+        let frames = (300 - frame) / hop + 1;
+        let window = (0..frame).map(|i| (i as f32 * 0.05).sin()).collect();
+        let window = g.constant(&[frame], Data::F32(window));
+        let mut shape = vec![2, frames, bins];
+        if part == SpectrumPart::Complex {
+            shape.push(2);
+        }
+        let y = g.real(Op::Spectrum { frame, hop, size, part }, &[x, window], &shape);
+        if part != SpectrumPart::Complex {
+            // Triangles over a quarter of the bins.
+            let weight = |i: usize| {
+                (1.0 - ((i % bins) as f32 - (i / bins * bins / 4) as f32).abs() * 8.0 / bins as f32).max(0.0)
+            };
+            let filters = g.constant(&[5, bins], Data::F32((0..5 * bins).map(weight).collect()));
+            let floor = g.constant(&[5], Data::F32(vec![1e-6; 5]));
+            let mel = Op::FullyConnected { activation: Activation::None };
+            let y = g.real(mel, &[y, filters, floor], &[2, frames, 5]);
+            let y = g.real(Op::Unary(UnaryKind::Log), &[y], &[2, frames, 5]);
+            g.returns(y);
+        } else {
+            g.returns(y);
+        }
+    }
+    let has: [fn(&Record) -> bool; 2] =
+        [|r| matches!(r, Record::Spectrum(_)), |r| matches!(r, Record::FullyConnectedBanded(_))];
+    same_bits("spectra", &g.graph, &has);
 }
 
 #[test]

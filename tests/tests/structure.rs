@@ -95,6 +95,7 @@ const ORDER: [(&str, &[&str]); 11] = [
         "operators",
         &[
             "operator",
+            "banded",
             "branch",
             "shape",
             "weights",
@@ -124,6 +125,7 @@ const ORDER: [(&str, &[&str]); 11] = [
             "single_multiply",
             "nested",
             "sparse",
+            "spectrum",
             "dispatch",
             "rows",
             "fused_rows",

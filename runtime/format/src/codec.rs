@@ -141,6 +141,10 @@ records! {
     BinaryMath "op-binary-math",
     #[cfg(feature = "op-branch")]
     Branch "op-branch",
+    #[cfg(feature = "op-spectrum")]
+    Spectrum "op-spectrum",
+    #[cfg(feature = "op-fully-connected-banded")]
+    FullyConnectedBanded "op-fully-connected-banded",
 }
 
 impl Record {
@@ -157,6 +161,8 @@ impl Record {
             Self::ConvSingleMultiply(r) if r.wide => Some("single-multiply-wide"),
             Self::Pool(r) if !r.is_global() => Some("pool-any"),
             Self::RecurrentSparse(r) => r.input.as_ref().map(SparseRepr::feature),
+            #[cfg(feature = "op-spectrum")]
+            Self::Spectrum(r) => r.feature(),
             _ => None,
         };
         let other = match self {

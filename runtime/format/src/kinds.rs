@@ -20,6 +20,7 @@ pub use super::reduce::{ArgMax, Pool, PoolArith, PoolKind, Reduce, ReduceArith, 
 pub use super::row_major::ConvRowMajor;
 pub use super::single_multiply::{ConvSingleMultiply, DepthwiseSingleMultiply};
 pub use super::sparse::{ConvSparse, FullyConnectedSparse};
+pub use super::spectral::{FullyConnectedBanded, Spectrum, SpectrumPart};
 pub use super::tag::Tag;
 pub use super::tiled::{ConvTiled, ConvWinograd, DepthwisePlanar, Traversal};
 pub use super::weight_only::ConvWeightOnly;

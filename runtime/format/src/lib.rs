@@ -32,6 +32,7 @@ mod reduce;
 pub mod row_major;
 pub mod single_multiply;
 pub mod sparse;
+pub mod spectral;
 pub mod tag;
 pub mod tiled;
 mod types;

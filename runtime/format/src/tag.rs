@@ -50,13 +50,15 @@ pub enum Tag {
     Cast = 53,
     GridSample = 54,
     ConvWeightOnly = 55,
+    Spectrum = 58,
+    FullyConnectedBanded = 59,
     Elementary = 60,
     BinaryMath = 61,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -102,6 +104,8 @@ impl Tag {
         Self::Cast,
         Self::GridSample,
         Self::ConvWeightOnly,
+        Self::Spectrum,
+        Self::FullyConnectedBanded,
         Self::Elementary,
         Self::BinaryMath,
     ];
@@ -161,6 +165,8 @@ impl Tag {
             Self::Cast => "cast",
             Self::GridSample => "grid_sample",
             Self::ConvWeightOnly => "conv_weight_only",
+            Self::Spectrum => "spectrum",
+            Self::FullyConnectedBanded => "fully_connected_banded",
         }
     }
 }

@@ -55,6 +55,10 @@ macro_rules! dispatch {
             Record::BinaryMath($r) if cfg!(feature = "op-binary-math") => $call,
             #[cfg(feature = "op-branch")]
             Record::Branch($r) => $call,
+            #[cfg(feature = "op-spectrum")]
+            Record::Spectrum($r) => $call,
+            #[cfg(feature = "op-fully-connected-banded")]
+            Record::FullyConnectedBanded($r) => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
@@ -102,8 +106,8 @@ macro_rules! dispatch {
             | Record::Elementary(_)
             | Record::BinaryMath(_)
             | Record::FusedRows(_) => $other,
-            // It is part of the enum only if it is built, unless another crate asks for it.
-            #[cfg(not(feature = "op-branch"))]
+            // These are part of the enum only if they are built, unless another crate asks for them.
+            #[cfg(not(all(feature = "op-branch", feature = "op-spectrum", feature = "op-fully-connected-banded")))]
             #[allow(unreachable_patterns)]
             _ => $other,
         }

@@ -12,6 +12,8 @@
 
 mod tiled;
 
+#[cfg(feature = "op-fully-connected-banded")]
+mod banded;
 #[cfg(feature = "op-branch")]
 mod branch;
 mod conv;
@@ -42,6 +44,8 @@ mod rows;
 mod shape;
 mod single_multiply;
 mod sparse;
+#[cfg(feature = "op-spectrum")]
+mod spectrum;
 mod weight_only;
 mod weights;
 mod winograd;

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod encode;
 pub mod failure;
 pub mod files;
+pub mod front_end;
 pub mod measure;
 pub mod metrics;
 mod policy;

@@ -332,6 +332,8 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Branch(r) => shift!(r, src += a),
         Record::Cast(r) => shift!(r, src += a, dst += dst),
         Record::GridSample(r) => shift!(r, src += a, grid += b, dst += dst),
+        Record::Spectrum(r) => shift!(r, src += a, dst += dst),
+        Record::FullyConnectedBanded(r) => shift!(r, src += a, dst += dst),
         Record::Quantize(r) => shift!(r, src += a, dst += dst),
         Record::Dequantize(r) => shift!(r, src += a, dst += dst),
         Record::Requantize(r) => shift!(r, src += a, dst += dst),
@@ -379,6 +381,8 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
         Record::LayerNorm(r) => &mut r.blob,
         Record::Resize(r) => &mut r.blob,
         Record::Constant(r) => &mut r.blob,
+        Record::FullyConnectedBanded(r) => &mut r.blob,
+        Record::Spectrum(r) => return [r.window.as_mut(), None],
         Record::Recurrent(r) | Record::RecurrentSparse(record::RecurrentSparse { layer: r, .. }) => {
             &mut r.blob
         }
@@ -422,6 +426,7 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
         Record::Recurrent(r) => r.scratch = scratch / 4,
         Record::RecurrentSparse(r) => r.layer.scratch = scratch / 4,
         Record::ConvSparse(r) => r.scratch = scratch / 4,
+        Record::Spectrum(r) => r.scratch = scratch / 4,
         _ => {}
     }
 }
@@ -460,6 +465,7 @@ fn computes_f32(record: &Record) -> bool {
         Record::TopK(r) => r.dtype == record::DType::F32,
         Record::Scatter(r) => r.dtype == record::DType::F32 && r.kind != record::ScatterKind::Set,
         Record::Cast(_) | Record::GridSample(_) | Record::ConvWeightOnly(_) => true,
+        Record::Spectrum(_) | Record::FullyConnectedBanded(_) => true,
         _ => false,
     }
 }

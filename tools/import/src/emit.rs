@@ -6,6 +6,7 @@
 
 mod nodes;
 mod recurrent;
+mod spectral;
 
 use std::collections::{HashMap, HashSet};
 

@@ -9,6 +9,7 @@ mod context;
 pub mod emit;
 mod error;
 mod fold;
+mod join;
 mod lift;
 mod model;
 mod ops;
@@ -21,4 +22,5 @@ mod window;
 
 pub use emit::emit;
 pub use error::{ImportError, Result, Unsupported};
+pub use join::join;
 pub use model::{Dims, import, import_bytes, import_bytes_with, import_with};

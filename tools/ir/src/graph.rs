@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use offshoot::format::record::{
     Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, ScatterKind,
-    Window,
+    SpectrumPart, Window,
 };
 use serde::{Deserialize, Serialize};
 
@@ -306,6 +306,18 @@ pub enum Op {
         /// Whether -1 and 1 are the centres of the outermost pixels.
         align_corners: bool,
     },
+    /// x [N, samples], window [frame] (optional) → [N, frames, size / 2 + 1], and 2 more for [`SpectrumPart::Complex`]: the Fourier
+    /// transform of frames that begin every `hop` samples, with zeros behind each up to `size` elements.
+    Spectrum {
+        /// Samples of a frame, at most `size`.
+        frame: usize,
+        /// Samples from a frame to the next.
+        hop: usize,
+        /// Elements of a transform: a power of two, 32 to 4096.
+        size: usize,
+        /// What is kept of each value.
+        part: SpectrumPart,
+    },
     /// F32 → I8 by the output value's `quant`, rounding half away from zero.
     Quantize,
     /// I8 → F32 by the input value's `quant`.
@@ -346,6 +358,7 @@ impl Op {
             Self::Switch => "switch",
             Self::Cast => "cast",
             Self::GridSample { .. } => "grid_sample",
+            Self::Spectrum { .. } => "spectrum",
             Self::Quantize => "quantize",
             Self::Dequantize => "dequantize",
             Self::Requantize => "requantize",

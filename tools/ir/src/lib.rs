@@ -24,5 +24,5 @@ pub use indexed::Indexing;
 pub use integers::Integers;
 pub use offshoot::format::record::{
     BinaryMathKind, Declared, ElementaryKind, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind,
-    ReduceKind, Returns, ScatterKind, Window,
+    ReduceKind, Returns, ScatterKind, SpectrumPart, Window,
 };

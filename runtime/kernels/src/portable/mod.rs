@@ -25,6 +25,7 @@ mod row_major;
 mod rows;
 mod softmax;
 mod sparse;
+mod spectrum;
 mod tiled;
 mod unary;
 mod weight_only;
@@ -52,6 +53,7 @@ pub use rows::{add_errors, add_windows, select, select_errors};
 pub use rows::{add_rows, energy};
 pub use softmax::{softmax_f32, softmax_i8};
 pub use sparse::{add_sparse, gather_column, requantise_sums};
+pub use spectrum::{bins, fully_connected_banded, has_transform, transform, windowed};
 #[cfg(any(arm_dsp, scalar, test))]
 pub(crate) use tiled::requantise;
 pub use tiled::{

@@ -309,6 +309,20 @@ pub(crate) fn every_record() -> Vec<Record> {
         };
         all.push(conv.into());
     }
+    for (part, window) in
+        [(SpectrumPart::Complex, None), (SpectrumPart::Power, Some(800)), (SpectrumPart::Magnitude, Some(0))]
+    {
+        let (signals, samples, frames, hop, frame, size) = (1, 40, 2, 16, 24, 32);
+        let dst = 1024;
+        all.push(
+            Spectrum { src, dst, scratch: 768, signals, samples, frames, hop, frame, size, part, window }
+                .into(),
+        );
+    }
+    // A band of two inputs and one of none, at the end of the blobs.
+    for (entries, clamp, blob) in [(2, None, BANDS), (0, Some((0.0, 6.0)), 800)] {
+        all.push(FullyConnectedBanded { src, dst, rows: 2, in_c: 4, out_c: 2, entries, clamp, blob }.into());
+    }
     all.push(Quantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     all.push(Dequantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     let (in_zp, out_zp, multiplier, shift) = (1, 2, m, 1);
@@ -527,6 +541,9 @@ pub(crate) fn every_record() -> Vec<Record> {
     all
 }
 
+/// Where [`with_records`] has biases, bands and weights of a layer with bands.
+const BANDS: u32 = 1696;
+
 /// A file with these operators, one input and one output.
 pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     let mut builder = Builder::new(4096).input(0, DType::I8, &[2, 512]).output(2048, DType::I8, &[16]);
@@ -577,5 +594,9 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     // A block of single-multiply weights, narrow or wide: the inputs that pad a kernel row are zero in both.
     builder.blobs.extend((0..160).map(|i| if PADS.contains(&(i / 2)) { 0 } else { 0x5a }));
     builder.blobs[960..970].copy_from_slice(&[9, 0, 0, 8, 0].repeat(2));
+    assert_eq!(builder.blobs.len(), BANDS as usize);
+    builder.blobs.extend([0.5f32, -0.5].map(f32::to_le_bytes).concat());
+    builder.blobs.extend([1u16, 2, 3, 0].map(u16::to_le_bytes).concat());
+    builder.blobs.extend([2.0f32, 3.0].map(f32::to_le_bytes).concat());
     builder
 }

@@ -4,6 +4,7 @@ pub mod compile;
 pub mod compress;
 pub mod demo;
 pub mod eval;
+pub mod frontend;
 pub mod inspect;
 pub mod keygen;
 pub mod learn;
