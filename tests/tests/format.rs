@@ -64,7 +64,7 @@ fn fields(record: &Record) -> Value {
         LayerNorm Copy Fill Pad Resize Reduce ArgMax Quantize Dequantize Requantize Constant ConvTiled
         DepthwisePlanar ConvWinograd FullyConnectedHuffman ConvPacked ConvSingleMultiply DepthwiseSingleMultiply FusedRows
         FullyConnectedSparse ConvSparse ConvRowMajor Recurrent ConvWeightShared DepthwiseWeightShared RecurrentSparse Gather
-        Scatter TopK Cast GridSample ConvWeightOnly History Elementary BinaryMath Branch Spectrum FullyConnectedBanded);
+        Scatter TopK Cast GridSample ConvWeightOnly History Elementary BinaryMath Branch Spectrum FullyConnectedBanded MicroFrontend);
     fields.unwrap()
 }
 

@@ -50,7 +50,7 @@ fn run(device: &mut dyn Device, file: &OffFile, sound: &[f32]) -> Vec<f32> {
 }
 
 /// The formula of `fixtures/front_ends/make.py`.
-fn sound(samples: usize) -> Vec<f32> {
+fn sound(samples: usize, swells: bool) -> Vec<f32> {
     let mut state = 1u32;
     let mut sound = Vec::new();
     for i in 0..samples {
@@ -59,7 +59,8 @@ fn sound(samples: usize) -> Vec<f32> {
         let t = i as f64 / 16000.0;
         let tone = |turns: f64| (std::f64::consts::TAU * turns).sin();
         let rising = 0.2 * tone(1310.0 * t + 200.0 * t * t);
-        sound.push((0.3 * tone(220.0 * t) + 0.1 * tone(3100.0 * t) + rising + 0.05 * noise) as f32);
+        let level = if swells { 0.02 + 0.98 * tone(1.7 * t).abs() } else { 1.0 };
+        sound.push(((0.3 * tone(220.0 * t) + 0.1 * tone(3100.0 * t) + rising + 0.05 * noise) * level) as f32);
     }
     sound
 }
@@ -73,11 +74,50 @@ fn features_are_within_a_thousandth_of_float64() {
         let file = compiled(&front_end(folder.path(), arguments, None), Precision::F32, &[]);
         let mut host = HostDevice::new();
         host.load(file.bytes()).unwrap();
-        let found = run(&mut host, &file, &sound(samples));
+        let found = run(&mut host, &file, &sound(samples, false));
         assert_eq!(found.len(), golden.len());
         let most = found.iter().zip(&golden).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(most < 1e-3, "{name}: {most}");
         println!("{name}: at most {most:.1e} from float64");
+    }
+}
+
+/// Features in integers equal those of TensorFlow Lite Micro.
+#[test]
+fn the_microfrontend_is_that_of_tensorflow_lite_micro() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = npy::read(&root().join("tests/fixtures/front_ends/microfrontend.npy")).unwrap().to_f32();
+    let file = compiled(&front_end(folder.path(), "microfrontend --hop 10ms", None), Precision::F32, &[]);
+    let mut host = HostDevice::new();
+    host.load(file.bytes()).unwrap();
+    let codes: Vec<f32> =
+        sound(16000, true).iter().map(|x| (x * 32768.0).round_ties_even() / 32768.0).collect();
+    let found = run(&mut host, &file, &codes);
+    assert_eq!(found.len(), golden.len());
+    let differ: Vec<_> = found.iter().zip(&golden).enumerate().filter(|(_, (a, b))| a != b).collect();
+    assert!(differ.is_empty(), "{} of {} features differ: {differ:?}", differ.len(), found.len());
+}
+
+/// A front end that takes hop after hop gives the features of the whole sound.
+#[test]
+fn streams_give_the_features_of_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let sound = sound(16000, true);
+    for kind in ["mfcc", "microfrontend"] {
+        let whole = compiled(&front_end(folder.path(), kind, None), Precision::F32, &[]);
+        let stream =
+            compiled(&front_end(folder.path(), &format!("{kind} --streaming"), None), Precision::F32, &[]);
+        // The first frame begins with what the device keeps before it has heard anything: zeros.
+        let mut delayed = vec![0.0; 160];
+        delayed.extend(&sound[..15840]);
+        let mut host = HostDevice::new();
+        host.load(whole.bytes()).unwrap();
+        let features = run(&mut host, &whole, &delayed);
+        let mut host = HostDevice::new();
+        host.load(stream.bytes()).unwrap();
+        for (frame, hop) in features.chunks_exact(features.len() / 49).zip(sound.chunks_exact(320)) {
+            assert_eq!(run(&mut host, &stream, hop), frame, "{kind}");
+        }
     }
 }
 

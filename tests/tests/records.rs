@@ -11,6 +11,7 @@ use offshoot::format::record::{
 use offshoot_cli::commands::compile::{self, Precision};
 use offshoot_cli::files::OffFile;
 use offshoot_cli::ui::Ui;
+use offshoot_ir::micro_frontend::MicroFrontend;
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Indexing, Node, Op, UnaryKind, Value, ValueId,
 };
@@ -246,6 +247,24 @@ fn spectra_of_frames_and_bands_of_them() {
     let has: [fn(&Record) -> bool; 2] =
         [|r| matches!(r, Record::Spectrum(_)), |r| matches!(r, Record::FullyConnectedBanded(_))];
     same_bits("spectra", &g.graph, &has);
+}
+
+#[test]
+fn features_in_integers() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[1, 900]);
+    let x = g.x;
+    let pcan = MicroFrontend { frame: 400, hop: 160, channels: 20, keeps: true, ..MicroFrontend::default() };
+    let plain = MicroFrontend { frame: 60, hop: 60, channels: 4, gain: None, log: None, ..pcan.clone() };
+    for settings in [pcan, MicroFrontend { keeps: false, ..plain }] {
+        let frames = (900 - settings.frame) / settings.hop + 1;
+        let shape = [1, frames, settings.channels];
+        let y = g.real(Op::MicroFrontend(settings), &[x], &shape);
+        g.returns(y);
+    }
+    same_bits("microfrontend", &g.graph, &[|r| matches!(r, Record::MicroFrontend(_))]);
 }
 
 #[test]

@@ -36,6 +36,8 @@ const ORDER: [(&str, &[&str]); 11] = [
             "packed",
             "row_major",
             "weight_only",
+            "spectral",
+            "micro_frontend",
             "single_multiply",
             "nested",
             "kinds",
@@ -108,6 +110,7 @@ const ORDER: [(&str, &[&str]); 11] = [
             "history",
             "indexed",
             "matmul",
+            "micro_frontend",
             "movement",
             "norm",
             "pool",
@@ -138,6 +141,7 @@ const ORDER: [(&str, &[&str]); 11] = [
     (
         "offshoot",
         &[
+            "detect",
             "trace",
             "model",
             "engine",

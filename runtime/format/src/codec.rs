@@ -145,6 +145,8 @@ records! {
     Spectrum "op-spectrum",
     #[cfg(feature = "op-fully-connected-banded")]
     FullyConnectedBanded "op-fully-connected-banded",
+    #[cfg(feature = "op-micro-frontend")]
+    MicroFrontend "op-micro-frontend",
 }
 
 impl Record {
@@ -188,6 +190,8 @@ impl Record {
     pub const fn kept(&self) -> Option<u32> {
         match self {
             Self::History(r) if cfg!(feature = "op-history") => Some(r.kept),
+            #[cfg(feature = "op-micro-frontend")]
+            Self::MicroFrontend(r) => r.kept,
             Self::Recurrent(r) if cfg!(feature = "op-recurrent") => r.kept,
             Self::RecurrentSparse(r) if cfg!(feature = "op-recurrent-sparse") => r.layer.kept,
             _ => None,

@@ -297,7 +297,7 @@ mod tests {
                 record::FullyConnectedSparse, record::ConvSparse, record::Recurrent,
                 record::RecurrentSparse, record::Gather, record::Scatter, record::TopK, record::Cast, record::GridSample, record::ConvWeightOnly,
                 record::Elementary, record::BinaryMath, record::Branch, record::Spectrum,
-                record::FullyConnectedBanded,
+                record::FullyConnectedBanded, record::MicroFrontend,
             );
         }
     }

@@ -11,6 +11,7 @@ pub use super::huffman::FullyConnectedHuffman;
 pub use super::indexed::{
     Cast, Gather, GridKind, GridOutside, GridSample, Pick, RowAxis, Rows, Scatter, ScatterKind, TopK,
 };
+pub use super::micro_frontend::MicroFrontend;
 pub use super::movement::{Axes, Axis, Constant, Copy, Fill, History, Pad, PadMode, Resize};
 pub use super::nested::{ConvWeightShared, DepthwiseWeightShared};
 pub use super::packed::ConvPacked;

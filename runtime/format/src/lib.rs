@@ -22,6 +22,7 @@ pub mod huffman;
 mod indexed;
 mod kinds;
 pub mod learn;
+pub mod micro_frontend;
 mod movement;
 pub mod nested;
 pub mod packed;

@@ -54,11 +54,12 @@ pub enum Tag {
     FullyConnectedBanded = 59,
     Elementary = 60,
     BinaryMath = 61,
+    MicroFrontend = 62,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -108,6 +109,7 @@ impl Tag {
         Self::FullyConnectedBanded,
         Self::Elementary,
         Self::BinaryMath,
+        Self::MicroFrontend,
     ];
 
     /// The tag with this number, if any.
@@ -167,6 +169,7 @@ impl Tag {
             Self::ConvWeightOnly => "conv_weight_only",
             Self::Spectrum => "spectrum",
             Self::FullyConnectedBanded => "fully_connected_banded",
+            Self::MicroFrontend => "micro_frontend",
         }
     }
 }

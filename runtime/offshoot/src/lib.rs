@@ -141,6 +141,7 @@
 #[cfg(feature = "std")]
 mod aligned;
 mod arena;
+pub mod detect;
 pub mod heads;
 #[doc(hidden)]
 pub mod include;

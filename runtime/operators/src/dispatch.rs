@@ -59,6 +59,8 @@ macro_rules! dispatch {
             Record::Spectrum($r) => $call,
             #[cfg(feature = "op-fully-connected-banded")]
             Record::FullyConnectedBanded($r) => $call,
+            #[cfg(feature = "op-micro-frontend")]
+            Record::MicroFrontend($r) => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
@@ -107,7 +109,12 @@ macro_rules! dispatch {
             | Record::BinaryMath(_)
             | Record::FusedRows(_) => $other,
             // These are part of the enum only if they are built, unless another crate asks for them.
-            #[cfg(not(all(feature = "op-branch", feature = "op-spectrum", feature = "op-fully-connected-banded")))]
+            #[cfg(not(all(
+                feature = "op-branch",
+                feature = "op-spectrum",
+                feature = "op-fully-connected-banded",
+                feature = "op-micro-frontend"
+            )))]
             #[allow(unreachable_patterns)]
             _ => $other,
         }

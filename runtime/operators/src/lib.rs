@@ -27,6 +27,8 @@ mod history;
 mod huffman;
 mod indexed;
 mod matmul;
+#[cfg(feature = "op-micro-frontend")]
+mod micro_frontend;
 mod movement;
 mod nested;
 mod norm;

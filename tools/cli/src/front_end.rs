@@ -2,6 +2,7 @@
 
 use offshoot_compress::quantize::FRONT_END;
 use offshoot_data::features::FrontEnd;
+use offshoot_ir::micro_frontend::MicroFrontend;
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Node, Op, SpectrumPart, UnaryKind, Value, ValueId,
 };
@@ -19,27 +20,97 @@ pub enum Features {
     Mel,
 }
 
-/// Builds the graph of a front end: `[1, samples]` to `[1, frames, features]`, float32. `scaled` are a mean, which is taken away,
-/// and a deviation, which divides.
+/// What is computed, and from how much of a signal.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The features.
+    pub kind: FeatureKind,
+    /// Samples of a run.
+    pub samples: usize,
+    /// A mean, which is taken away, and a deviation, which divides.
+    pub scaled: Option<(f32, f32)>,
+    /// With streaming: a run takes the samples that are new, and gives this many frames, of which all but the new ones are those of
+    /// the runs before.
+    pub streams: Option<usize>,
+}
+
+/// How features are computed.
+#[derive(Clone, Debug)]
+pub enum FeatureKind {
+    /// In float32.
+    Float(FrontEnd, Features),
+    /// In integers.
+    Integer(MicroFrontend),
+}
+
+impl Settings {
+    /// Samples of a frame, and from a frame to the next.
+    pub fn frame(&self) -> [usize; 2] {
+        match &self.kind {
+            FeatureKind::Float(front, _) => [front.window, front.hop],
+            FeatureKind::Integer(front) => [front.frame, front.hop],
+        }
+    }
+}
+
+/// Builds the graph of a front end: `[1, samples]` to `[1, frames, features]`, float32.
 ///
 /// # Errors
 /// The settings contradict each other.
-pub fn graph(
+pub fn graph(settings: &Settings) -> Result<Graph> {
+    let mut b = Builder { graph: Graph { name: "frontend".into(), ..Graph::default() } };
+    let [window, hop] = settings.frame();
+    let mut samples = settings.samples;
+    let mut y = b.value("audio", vec![1, samples]);
+    b.graph.inputs.push(y);
+    if settings.streams.is_some() && window > hop {
+        samples += window - hop;
+        let op = Op::History { axis: 1, state: window - hop, fill: 0.0 };
+        y = b.node("signal", op, vec![y], vec![1, samples]);
+    }
+    let frames = samples.saturating_sub(window) / hop.max(1) + 1;
+    let mut y = match &settings.kind {
+        FeatureKind::Float(front, features) => float(&mut b, front, *features, (y, frames))?,
+        FeatureKind::Integer(front) => {
+            let keeps = settings.streams.is_some();
+            let op = Op::MicroFrontend(MicroFrontend { keeps, ..front.clone() });
+            b.node("channels", op, vec![y], vec![1, frames, front.channels])
+        }
+    };
+    if let Some((mean, deviation)) = settings.scaled {
+        let factor = b.constant("deviation", vec![1], vec![1.0 / f64::from(deviation)]);
+        if mean != 0.0 {
+            let mean = b.constant("mean", vec![1], vec![f64::from(mean)]);
+            y = b.binary("centred", BinaryKind::Sub, y, mean);
+        }
+        y = b.binary("normalised", BinaryKind::Mul, y, factor);
+    }
+    if let Some(before) =
+        settings.streams.and_then(|all| all.checked_sub(frames)).filter(|before| *before > 0)
+    {
+        let width = b.graph.value(y).shape[2];
+        let op = Op::History { axis: 1, state: before, fill: 0.0 };
+        y = b.node("recent", op, vec![y], vec![1, before + frames, width]);
+    }
+    b.graph.value_mut(y).name = format!("{FRONT_END}features");
+    b.graph.outputs.push(y);
+    b.graph.validate().or_fail(Kind::Usage, "give more samples, or a shorter window")?;
+    Ok(b.graph)
+}
+
+/// The part in float32, from a signal of so many frames.
+fn float(
+    b: &mut Builder,
     front: &FrontEnd,
     features: Features,
-    samples: usize,
-    scaled: Option<(f32, f32)>,
-) -> Result<Graph> {
+    (signal, frames): (ValueId, usize),
+) -> Result<ValueId> {
     front.check().or_fail(Kind::Usage, "see `offshoot frontend --help`")?;
-    let mut b = Builder { graph: Graph { name: "frontend".into(), ..Graph::default() } };
-    let audio = b.value("audio", vec![1, samples]);
-    b.graph.inputs.push(audio);
-    let frames = samples.saturating_sub(front.window) / front.hop + 1;
     let bins = front.fft / 2 + 1;
     let hann = b.constant("window", vec![front.window], front.hann());
     let part = if front.magnitude { SpectrumPart::Magnitude } else { SpectrumPart::Power };
     let op = Op::Spectrum { frame: front.window, hop: front.hop, size: front.fft, part };
-    let mut y = b.node("spectrum", op, vec![audio, hann], vec![1, frames, bins]);
+    let mut y = b.node("spectrum", op, vec![signal, hann], vec![1, frames, bins]);
     let mut width = bins;
     let linear = || Op::FullyConnected { activation: Activation::None };
     if features == Features::Mel {
@@ -68,16 +139,7 @@ pub fn graph(
         }
         None => {}
     }
-    if let Some((mean, deviation)) = scaled {
-        let mean = b.constant("mean", vec![1], vec![f64::from(mean)]);
-        let factor = b.constant("deviation", vec![1], vec![1.0 / f64::from(deviation)]);
-        y = b.binary("centred", BinaryKind::Sub, y, mean);
-        y = b.binary("normalised", BinaryKind::Mul, y, factor);
-    }
-    b.graph.value_mut(y).name = format!("{FRONT_END}features");
-    b.graph.outputs.push(y);
-    b.graph.validate().or_fail(Kind::Usage, "give more samples, or a shorter window")?;
-    Ok(b.graph)
+    Ok(y)
 }
 
 struct Builder {
@@ -159,7 +221,8 @@ mod tests {
         for (front, samples) in [(keywords, 16000), (anomalies, 3072), (FrontEnd::keywords(8000), 8000)] {
             let x = sound(samples);
             let exact = front.features(&x).unwrap();
-            let graph = graph(&front, Features::Mel, samples, None).unwrap();
+            let kind = FeatureKind::Float(front.clone(), Features::Mel);
+            let graph = graph(&Settings { kind, samples, scaled: None, streams: None }).unwrap();
             let x = ArrayD::from_shape_vec(IxDyn(&[1, samples]), x).unwrap();
             let ours = Executor::new(&graph).unwrap().run(&[x.clone()]).unwrap();
             assert_eq!(ours[0].shape(), [1, exact.nrows(), exact.ncols()]);

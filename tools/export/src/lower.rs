@@ -249,7 +249,9 @@ impl<'g> Context<'g> {
         match &node.op {
             Op::LayerNorm { .. } => Some("layer normalisation has no int8 kernel".into()),
             Op::GridSample { .. } => Some("sampling on a grid has no int8 kernel".into()),
-            Op::Spectrum { .. } => Some("the Fourier transform has no int8 kernel".into()),
+            Op::Spectrum { .. } | Op::MicroFrontend(_) => {
+                Some("the Fourier transform has no int8 kernel".into())
+            }
             Op::Binary { kind, .. } if kind.is_float_only() => {
                 Some(format!("{} has no int8 kernel", kind.name()))
             }
@@ -297,6 +299,7 @@ impl<'g> Context<'g> {
             Op::GridSample { kind, outside, align_corners } => {
                 indexed::grid_sample(self, x, inputs[1], y, (*kind, *outside, *align_corners))
             }
+            Op::MicroFrontend(settings) => spectral::micro_frontend(self, x, y, settings),
             Op::Spectrum { frame, hop, size, part } => {
                 spectral::spectrum(self, x, y, inputs.get(1).copied(), ([*frame, *hop, *size], *part))
             }

@@ -179,6 +179,9 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         if let Some(r) = record.recurrent_mut() {
             r.kept = kept;
         }
+        if let Record::MicroFrontend(r) = &mut record {
+            r.kept = kept;
+        }
         if let Record::History(r) = &mut record {
             r.kept = kept.unwrap_or(0);
         }
@@ -334,6 +337,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::GridSample(r) => shift!(r, src += a, grid += b, dst += dst),
         Record::Spectrum(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnectedBanded(r) => shift!(r, src += a, dst += dst),
+        Record::MicroFrontend(r) => shift!(r, src += a, dst += dst),
         Record::Quantize(r) => shift!(r, src += a, dst += dst),
         Record::Dequantize(r) => shift!(r, src += a, dst += dst),
         Record::Requantize(r) => shift!(r, src += a, dst += dst),
@@ -382,6 +386,7 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
         Record::Resize(r) => &mut r.blob,
         Record::Constant(r) => &mut r.blob,
         Record::FullyConnectedBanded(r) => &mut r.blob,
+        Record::MicroFrontend(r) => &mut r.blob,
         Record::Spectrum(r) => return [r.window.as_mut(), None],
         Record::Recurrent(r) | Record::RecurrentSparse(record::RecurrentSparse { layer: r, .. }) => {
             &mut r.blob
@@ -427,6 +432,7 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
         Record::RecurrentSparse(r) => r.layer.scratch = scratch / 4,
         Record::ConvSparse(r) => r.scratch = scratch / 4,
         Record::Spectrum(r) => r.scratch = scratch / 4,
+        Record::MicroFrontend(r) => r.scratch = scratch / 4,
         _ => {}
     }
 }
@@ -465,7 +471,7 @@ fn computes_f32(record: &Record) -> bool {
         Record::TopK(r) => r.dtype == record::DType::F32,
         Record::Scatter(r) => r.dtype == record::DType::F32 && r.kind != record::ScatterKind::Set,
         Record::Cast(_) | Record::GridSample(_) | Record::ConvWeightOnly(_) => true,
-        Record::Spectrum(_) | Record::FullyConnectedBanded(_) => true,
+        Record::Spectrum(_) | Record::FullyConnectedBanded(_) | Record::MicroFrontend(_) => true,
         _ => false,
     }
 }

@@ -72,6 +72,9 @@ pub fn join(front: &[u8], network: &[u8]) -> Result<Vec<u8>> {
     for set in model.opset_import.iter_mut().filter(|o| o.domain.is_empty() || o.domain == "ai.onnx") {
         set.version = version;
     }
+    let others = front.opset_import.into_iter().filter(|o| !o.domain.is_empty());
+    let known: HashSet<String> = model.opset_import.iter().map(|o| o.domain.clone()).collect();
+    model.opset_import.extend(others.filter(|o| !known.contains(&o.domain)));
     model.ir_version = model.ir_version.max(front.ir_version);
     model.graph = Some(proto);
     Ok(model.encode_to_vec())

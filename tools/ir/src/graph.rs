@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::functions::{BinaryKind, UnaryKind};
 use crate::indexed::Indexing;
+use crate::micro_frontend::MicroFrontend;
 
 /// Index of a [`Value`] in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -318,6 +319,8 @@ pub enum Op {
         /// What is kept of each value.
         part: SpectrumPart,
     },
+    /// x [1, samples], -1 to 1 → [1, frames, channels]: features of a sound in integers, from 0 to 65535.
+    MicroFrontend(MicroFrontend),
     /// F32 → I8 by the output value's `quant`, rounding half away from zero.
     Quantize,
     /// I8 → F32 by the input value's `quant`.
@@ -359,6 +362,7 @@ impl Op {
             Self::Cast => "cast",
             Self::GridSample { .. } => "grid_sample",
             Self::Spectrum { .. } => "spectrum",
+            Self::MicroFrontend(_) => "micro_frontend",
             Self::Quantize => "quantize",
             Self::Dequantize => "dequantize",
             Self::Requantize => "requantize",

@@ -154,6 +154,15 @@ fn rule(op: &Op, inputs: &[&Value], declared: &[usize]) -> Rule {
             }
             Ok(vec![n, h, w, c])
         }
+        Op::MicroFrontend(settings) => {
+            settings.check()?;
+            match *x {
+                [1, samples] if samples >= settings.frame => {
+                    Ok(vec![1, (samples - settings.frame) / settings.hop + 1, settings.channels])
+                }
+                _ => Err(format!("{x:?} is not [1, samples] with {} or more", settings.frame)),
+            }
+        }
         Op::Spectrum { frame, hop, size, part } => {
             spectrum(x, shapes.get(1).copied(), [*frame, *hop, *size], *part)
         }

@@ -12,6 +12,7 @@ pub mod grid;
 pub mod indexed;
 pub mod infer;
 pub mod integers;
+pub mod micro_frontend;
 pub mod passes;
 pub mod quant_math;
 pub mod resize;

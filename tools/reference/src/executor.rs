@@ -237,6 +237,7 @@ fn raw(node: &Node, shape: &[usize], x: &[&ArrayD<f32>]) -> std::result::Result<
         Op::Spectrum { frame, hop, size, part } => {
             spectrum::spectrum(x[0], x.get(1).copied(), [*frame, *hop, *size], *part, shape)?
         }
+        Op::MicroFrontend(settings) => spectrum::micro_frontend(x[0], settings, shape)?,
         Op::Quantize | Op::Dequantize | Op::Requantize | Op::Cast => x[0].clone(),
     })
 }

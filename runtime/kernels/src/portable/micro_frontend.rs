@@ -185,7 +185,13 @@ pub fn micro_noise(r: &MicroFrontend, signal: &[u32], noise: &mut [u32]) {
 }
 
 /// The features of a frame from its signals and the estimates of the noise.
-pub fn micro_features(r: &MicroFrontend, t: &MicroTables<'_>, signal: &[u32], noise: &[u32], out: &mut [f32]) {
+pub fn micro_features(
+    r: &MicroFrontend,
+    t: &MicroTables<'_>,
+    signal: &[u32],
+    noise: &[u32],
+    out: &mut [f32],
+) {
     let bits = u32::from(r.smoothing_bits);
     for ((out, signal), noise) in out.iter_mut().zip(signal).zip(noise) {
         let scaled = signal.wrapping_shl(bits);
@@ -213,8 +219,8 @@ fn gain(x: u32, table: &[i16]) -> i16 {
     }
     let interval = x.ilog2() + 1;
     let at = 4 * interval as usize - 6;
-    let fraction = if interval < 11 { x << (11 - interval) } else { x >> (interval - 11) } & 0x3ff;
-    let fraction = fraction as i32;
+    let shifted = if interval < 11 { x << (11 - interval) } else { x >> (interval - 11) };
+    let fraction = (shifted & 0x3ff) as i32;
     let slope = (entry(at + 2).wrapping_mul(fraction) >> 5).wrapping_add(entry(at + 1) << 5);
     let rise = slope.wrapping_mul(fraction).wrapping_add(1 << 14) >> 15;
     rise.wrapping_add(entry(at)) as i16

@@ -323,6 +323,30 @@ pub(crate) fn every_record() -> Vec<Record> {
     for (entries, clamp, blob) in [(2, None, BANDS), (0, Some((0.0, 6.0)), 800)] {
         all.push(FullyConnectedBanded { src, dst, rows: 2, in_c: 4, out_c: 2, entries, clamp, blob }.into());
     }
+    // Tables of zeros, and one bin for the second of two channels.
+    for (kept, gain, log) in [(None, Some(14), Some(6)), (Some(900), None, None)] {
+        let r = MicroFrontend {
+            src,
+            dst: 1024,
+            scratch: 768,
+            kept,
+            samples: 60,
+            frames: 3,
+            hop: 15,
+            frame: 30,
+            size: 32,
+            channels: 2,
+            start: 3,
+            entries: 1,
+            smoothing_bits: 10,
+            smoothing: [400, 1000],
+            remaining: 800,
+            gain,
+            log,
+            blob: MICRO,
+        };
+        all.push(r.into());
+    }
     all.push(Quantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     all.push(Dequantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     let (in_zp, out_zp, multiplier, shift) = (1, 2, m, 1);
@@ -544,6 +568,9 @@ pub(crate) fn every_record() -> Vec<Record> {
 /// Where [`with_records`] has biases, bands and weights of a layer with bands.
 const BANDS: u32 = 1696;
 
+/// Where it has the tables of a front end in integers.
+const MICRO: u32 = BANDS + 24;
+
 /// A file with these operators, one input and one output.
 pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     let mut builder = Builder::new(4096).input(0, DType::I8, &[2, 512]).output(2048, DType::I8, &[16]);
@@ -598,5 +625,11 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     builder.blobs.extend([0.5f32, -0.5].map(f32::to_le_bytes).concat());
     builder.blobs.extend([1u16, 2, 3, 0].map(u16::to_le_bytes).concat());
     builder.blobs.extend([2.0f32, 3.0].map(f32::to_le_bytes).concat());
+    assert_eq!(builder.blobs.len(), MICRO as usize);
+    let micro = |at: usize| ((at * 37 % 251) as u8).wrapping_sub(125);
+    builder.blobs.extend((0..60 + 64 + 32).map(micro));
+    // Padding of the window lies in it; bins of the channels, with a padding.
+    builder.blobs.extend([0u16, 1, 0, 0].map(u16::to_le_bytes).concat());
+    builder.blobs.extend((0..4 + 252 + 260).map(micro));
     builder
 }

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use offshoot_data::features::{Filters, FrontEnd};
+use offshoot_ir::micro_frontend::MicroFrontend;
 use serde::Serialize;
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::files::refuse_same_file;
-use crate::front_end::{self, Features};
+use crate::files::{self, refuse_same_file};
+use crate::front_end::{self, FeatureKind, Features, Settings};
 use crate::ui::{Outcome, Ui};
 
 /// What features are computed; each has the settings of a published front end by default.
@@ -20,6 +21,8 @@ pub enum What {
     LogMel,
     /// Power or magnitude of each frequency.
     Spectrogram,
+    /// Mel bands in integers, with noise reduction and gain control, as TensorFlow Lite Micro's microfrontend computes them.
+    Microfrontend,
 }
 
 /// How the bands of a mel scale are shaped.
@@ -143,9 +146,16 @@ pub struct Args {
     /// Added before the logarithm.
     #[arg(long)]
     pub floor: Option<f64>,
+    /// No gain control (PCAN) in a microfrontend.
+    #[arg(long)]
+    pub no_pcan: bool,
     /// Mean and standard deviation that the network was trained with: features are (x - mean) / deviation.
     #[arg(long, value_delimiter = ',', num_args = 1, value_names = ["MEAN,DEVIATION"])]
     pub normalise: Vec<f32>,
+    /// A run takes only the samples that are new, one hop or as --length says. The device keeps those that the next frame overlaps
+    /// and, with --join, the features that the network still sees.
+    #[arg(long, conflicts_with = "frames")]
+    pub streaming: bool,
     /// Network (.onnx) whose input the features are; the result takes samples and gives its outputs.
     #[arg(long)]
     pub join: Option<PathBuf>,
@@ -203,6 +213,9 @@ fn settings(args: &Args) -> Result<FrontEnd> {
             decibel: true,
             ..FrontEnd::keywords(rate)
         },
+        What::Microfrontend => {
+            return Err(Failure::new(Kind::Usage, "these are settings of float features", HELP));
+        }
         What::Spectrogram => FrontEnd {
             window: 256,
             hop: 128,
@@ -248,6 +261,78 @@ fn settings(args: &Args) -> Result<FrontEnd> {
     Ok(front)
 }
 
+/// The features that arguments ask for.
+fn features(args: &Args) -> Result<Features> {
+    match (args.features, args.log) {
+        (What::Spectrogram, None | Some(Logarithm::None)) => Ok(Features::Spectrum),
+        (What::Spectrogram, _) => Ok(Features::LogSpectrum),
+        (_, Some(Logarithm::None)) => Err(Failure::new(Kind::Usage, "mel features have a logarithm", HELP)),
+        _ => Ok(Features::Mel),
+    }
+}
+
+/// The settings of a front end in integers that arguments ask for.
+fn micro(args: &Args) -> Result<MicroFrontend> {
+    let given = [
+        ("--fft", args.fft.is_some()),
+        ("--coefficients", args.coefficients.is_some()),
+        ("--filters", args.filters.is_some()),
+        ("--spectrum", args.spectrum.is_some()),
+        ("--floor", args.floor.is_some()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(Failure::new(Kind::Usage, format!("{option} is for features in float32"), HELP));
+    }
+    let usual = MicroFrontend::default();
+    let log = match args.log {
+        None | Some(Logarithm::Natural) => usual.log,
+        Some(Logarithm::None) => None,
+        Some(Logarithm::Decibel) => {
+            return Err(Failure::new(Kind::Usage, "the logarithm of a microfrontend is natural", HELP));
+        }
+    };
+    let micro = MicroFrontend {
+        rate: args.rate,
+        frame: args.window.unwrap_or(Time::Seconds(0.03)).samples(args.rate),
+        hop: args.hop.unwrap_or(Time::Seconds(0.02)).samples(args.rate),
+        channels: args.mels.unwrap_or(usual.channels),
+        range: [
+            args.low.map_or(usual.range[0], |v| v as f32),
+            args.high.map_or(usual.range[1], |v| v as f32),
+        ],
+        log,
+        gain: usual.gain.filter(|_| !args.no_pcan),
+        ..usual
+    };
+    micro.tables().map_err(|reason| Failure::new(Kind::Usage, reason, HELP))?;
+    Ok(micro)
+}
+
+/// Frames that the network reads, or that a run gives if there is none.
+fn frames_of_network(args: &Args, settings: &Settings) -> Result<usize> {
+    let [_, hop] = settings.frame();
+    let new = settings.samples / hop;
+    let Some(path) = &args.join else { return Ok(new) };
+    let width = match &settings.kind {
+        FeatureKind::Integer(front) => front.channels,
+        FeatureKind::Float(front, Features::Mel) => front.coefficients.unwrap_or(front.bands),
+        FeatureKind::Float(front, _) => front.fft / 2 + 1,
+    };
+    let (graph, _) = files::read_graph(path)?;
+    let elements = graph.inputs.first().map_or(0, |id| graph.value(*id).len());
+    let frames = elements / width.max(1);
+    if frames < new || !elements.is_multiple_of(width.max(1)) {
+        let message =
+            format!("{}: its input of {elements} elements is not frames of {width}", path.display());
+        return Err(Failure::new(
+            Kind::Mismatch,
+            message,
+            "give the settings that the network was trained with",
+        ));
+    }
+    Ok(frames)
+}
+
 /// Most samples of a run.
 const MOST_SAMPLES: usize = u16::MAX as usize;
 
@@ -259,16 +344,6 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     if let Some(network) = &args.join {
         refuse_same_file([network], [&args.output])?;
     }
-    let front = settings(args)?;
-    let usual_frames = (args.features == What::LogMel).then_some(5);
-    let samples = match (args.frames.or(usual_frames.filter(|_| args.length.is_none())), args.length) {
-        (Some(frames), _) => frames.saturating_sub(1).saturating_mul(front.hop).saturating_add(front.window),
-        (None, length) => length.unwrap_or(Time::Seconds(1.0)).samples(args.rate),
-    };
-    if samples < front.window || samples > MOST_SAMPLES {
-        let message = format!("a run of {samples} samples; {} to {MOST_SAMPLES} are possible", front.window);
-        return Err(Failure::new(Kind::Usage, message, "give another --length or --frames"));
-    }
     let scaled = match args.normalise[..] {
         [] => None,
         [mean, deviation] if mean.is_finite() && deviation.is_finite() && deviation > 0.0 => {
@@ -279,15 +354,38 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
             return Err(Failure::new(Kind::Usage, message, "such as --normalise=-3.5,2.1"));
         }
     };
-    let features = match (args.features, args.log) {
-        (What::Spectrogram, None | Some(Logarithm::None)) => Features::Spectrum,
-        (What::Spectrogram, _) => Features::LogSpectrum,
-        (_, Some(Logarithm::None)) => {
-            return Err(Failure::new(Kind::Usage, "mel features have a logarithm", HELP));
-        }
-        _ => Features::Mel,
+    let kind = if args.features == What::Microfrontend {
+        FeatureKind::Integer(micro(args)?)
+    } else {
+        FeatureKind::Float(settings(args)?, features(args)?)
     };
-    let graph = front_end::graph(&front, features, samples, scaled)?;
+    let mut settings = Settings { kind, samples: 0, scaled, streams: None };
+    let [window, hop] = settings.frame();
+    let usual_frames = (args.features == What::LogMel).then_some(5);
+    settings.samples = match (args.frames.or(usual_frames.filter(|_| args.length.is_none())), args.length) {
+        (_, None) if args.streaming => hop,
+        (Some(frames), _) => frames.saturating_sub(1).saturating_mul(hop).saturating_add(window),
+        (None, length) => length.unwrap_or(Time::Seconds(1.0)).samples(args.rate),
+    };
+    let least = if args.streaming { hop.min(window) } else { window };
+    if settings.samples < least || settings.samples > MOST_SAMPLES {
+        let message =
+            format!("a run of {} samples; {least} to {MOST_SAMPLES} are possible", settings.samples);
+        return Err(Failure::new(Kind::Usage, message, "give another --length or --frames"));
+    }
+    if args.streaming {
+        if !settings.samples.is_multiple_of(hop) || hop > window {
+            let message = format!("a streaming run of {} samples with frames {hop} apart", settings.samples);
+            return Err(Failure::new(
+                Kind::Usage,
+                message,
+                "give whole hops, which are not longer than a frame",
+            ));
+        }
+        settings.streams = Some(frames_of_network(args, &settings)?);
+    }
+    let samples = settings.samples;
+    let graph = front_end::graph(&settings)?;
     let shape = &graph.value(graph.outputs[0]).shape;
     let shape = [shape[1], shape[2]];
     let mut bytes = offshoot_import::emit(&graph).or_fail(Kind::Usage, HELP)?;
@@ -302,8 +400,11 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
         output: args.output.display().to_string(),
         features: args.features,
         samples,
-        frame: [front.window, front.hop],
-        fft: front.fft,
+        frame: [window, hop],
+        fft: match &settings.kind {
+            FeatureKind::Float(front, _) => front.fft,
+            FeatureKind::Integer(front) => front.size(),
+        },
         shape,
         network: args.join.as_ref().map(|p| p.display().to_string()),
     })

@@ -15,9 +15,10 @@ pub(crate) fn nodes(graph: &Graph) -> Vec<bool> {
     for node in &graph.nodes {
         let out = node.output.0 as usize;
         let of_spectrum = node.inputs.iter().any(|id| spectral[id.0 as usize]) && carries(&node.op);
-        spectral[out] = transforms(&node.op) || of_spectrum && !is_logarithm(&node.op);
+        let spectrum = matches!(node.op, Op::Spectrum { .. });
+        spectral[out] = spectrum || of_spectrum && !is_logarithm(&node.op);
         let named = graph.value(node.output).name.starts_with(FRONT_END);
-        found.push(spectral[out] || of_spectrum || read[out] || named);
+        found.push(transforms(&node.op) || of_spectrum || read[out] || named);
     }
     found
 }
@@ -34,7 +35,7 @@ pub(crate) fn signals(graph: &Graph) -> Vec<bool> {
 }
 
 fn transforms(op: &Op) -> bool {
-    matches!(op, Op::Spectrum { .. })
+    matches!(op, Op::Spectrum { .. } | Op::MicroFrontend(_))
 }
 
 /// Operators between a transform and the logarithm.

@@ -2,6 +2,7 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, SpectrumPart};
+use offshoot_ir::micro_frontend::MicroFrontend;
 use offshoot_ir::{Activation, ValueId};
 
 use super::Context;
@@ -119,5 +120,60 @@ pub(super) fn banded(
     };
     let op = c.emit(Record::FullyConnectedBanded(r), [Some(x), None], y, &[]);
     (op.macs, op.weights) = ((rows * entries) as u64, entries as u64);
+    Ok(())
+}
+
+/// Features in integers.
+pub(super) fn micro_frontend(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    settings: &MicroFrontend,
+) -> Lowering {
+    let tables = settings.tables()?;
+    let &[_, frames, channels] = &y.shape[..] else { return Err(format!("features of shape {:?}", y.shape)) };
+    let pairs =
+        |pairs: &[[i16; 2]]| pairs.iter().flatten().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let shorts = |values: &[i16]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let counts = |values: &[u16]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let mut blob = Vec::new();
+    for part in [
+        shorts(&tables.window),
+        pairs(&tables.twiddles),
+        pairs(&tables.halves),
+        counts(&tables.widths),
+        pairs(&tables.weights),
+        shorts(&tables.gain),
+        counts(&tables.log),
+    ] {
+        blob.extend(part);
+        blob.resize(blob.len().next_multiple_of(4), 0);
+    }
+    let bytes = blob.len();
+    let blob = c.blob(blob, [bytes, 0])?;
+    let r = record::MicroFrontend {
+        src: 0,
+        dst: 0,
+        scratch: 0,
+        kept: settings.keeps.then_some(0),
+        samples: to_u32(x.len(), "the number of samples")?,
+        frames: to_u16(frames, "the number of frames")?,
+        hop: to_u16(settings.hop, "the hop")?,
+        frame: to_u16(settings.frame, "the samples of a frame")?,
+        size: to_u16(settings.size(), "the size of the transform")?,
+        channels: to_u16(channels, "the number of channels")?,
+        start: tables.start,
+        entries: to_u16(tables.weights.len(), "the bins of the channels")?,
+        smoothing_bits: settings.smoothing_bits,
+        smoothing: tables.smoothing,
+        remaining: tables.remaining,
+        gain: settings.gain.as_ref().map(|_| tables.shift),
+        log: settings.log,
+        blob,
+    };
+    let scratch = c.allocate(4 * r.scratch_words() as usize)?;
+    let kept = settings.keeps.then(|| c.allocate(4 * r.kept_words() as usize)).transpose()?;
+    let op = c.emit(Record::MicroFrontend(r), [Some(x), None], y, &[]);
+    (op.scratch, op.kept) = (Some(scratch), kept);
     Ok(())
 }

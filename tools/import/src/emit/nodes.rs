@@ -177,7 +177,12 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
             let inputs = vec![names[0].clone(), index(e, pads), e.scalar(*value)];
             e.node("Pad", inputs, &output, vec![text("mode", mode)]);
         }
-        Op::History { .. } => return Err("ONNX has no operator that keeps a state between runs".into()),
+        Op::History { axis, state, fill } => {
+            let attributes =
+                vec![int("axis", *axis as i64), int("state", *state as i64), float("fill", *fill)];
+            e.own_node("History", names, &output, attributes);
+        }
+        Op::MicroFrontend(settings) => spectral::micro_frontend(e, names, &output, settings),
         Op::Expand => {
             let shape = e.graph.value(node.output).shape.iter().map(|d| *d as i64).collect();
             let shape = index(e, shape);

@@ -1,9 +1,10 @@
-//! Emits the Fourier transform of frames.
+//! Emits front ends: the Fourier transform of frames, and features in integers.
 
+use offshoot_ir::micro_frontend::MicroFrontend;
 use offshoot_ir::{Data, Node, SpectrumPart};
 
 use super::nodes::{index, reshape};
-use super::{Emitter, int};
+use super::{Emitter, float, int};
 
 /// STFT, whose window has zeros where a frame is shorter than the transform, and the arithmetic of what is kept.
 pub(super) fn emit(
@@ -52,4 +53,33 @@ pub(super) fn emit(
         e.node("Sqrt", vec![power], &output, vec![]);
     }
     Ok(())
+}
+
+/// An operator of this project's domain, since ONNX has none.
+pub(super) fn micro_frontend(
+    e: &mut Emitter<'_>,
+    inputs: Vec<String>,
+    output: &str,
+    settings: &MicroFrontend,
+) {
+    let mut attributes = vec![
+        int("rate", settings.rate.into()),
+        int("frame", settings.frame as i64),
+        int("hop", settings.hop as i64),
+        int("channels", settings.channels as i64),
+        float("low", settings.range[0]),
+        float("high", settings.range[1]),
+        int("smoothing_bits", settings.smoothing_bits.into()),
+        float("even_smoothing", settings.smoothing[0]),
+        float("odd_smoothing", settings.smoothing[1]),
+        float("min_signal_remaining", settings.remaining),
+        int("keeps", settings.keeps.into()),
+    ];
+    if let Some(gain) = &settings.gain {
+        attributes.push(float("strength", gain.strength));
+        attributes.push(float("offset", gain.offset));
+        attributes.push(int("gain_bits", gain.bits.into()));
+    }
+    attributes.extend(settings.log.map(|bits| int("scale_shift", bits.into())));
+    e.own_node("MicroFrontend", inputs, output, attributes);
 }
