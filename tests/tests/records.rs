@@ -6,12 +6,13 @@
 use ndarray::{ArrayD, IxDyn};
 use offshoot::format::codec::Record;
 use offshoot::format::record::{
-    BinaryMathKind, ElementaryKind, GridKind, GridOutside, ReduceKind, ScatterKind, Tag,
+    BinaryMathKind, ElementaryKind, GridKind, GridOutside, ReduceKind, ScatterKind, SpectrumPart, Tag,
 };
 use offshoot_cli::commands::compile::{self, Precision};
 use offshoot_cli::files::OffFile;
 use offshoot_cli::ui::Ui;
 use offshoot_export::CompileOptions;
+use offshoot_ir::micro_frontend::MicroFrontend;
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Indexing, Node, Op, UnaryKind, Value, ValueId,
 };
@@ -242,6 +243,63 @@ fn int16_activations() {
         Tag::ALL.iter().map(|t| t.name()).filter(|t| t.ends_with("int16") && !kinds.contains(t)).collect();
     // Its tests are those of the functions that have one.
     assert_eq!(missing, ["lut_int16"]);
+}
+
+#[test]
+fn spectra_of_frames_and_bands_of_them() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[2, 300]);
+    let x = g.x;
+    for (size, part) in
+        [(32, SpectrumPart::Complex), (128, SpectrumPart::Power), (256, SpectrumPart::Magnitude)]
+    {
+        let (frame, hop, bins) = (size - 7, 20, size / 2 + 1);
+        let frames = (300 - frame) / hop + 1;
+        let window = (0..frame).map(|i| (i as f32 * 0.05).sin()).collect();
+        let window = g.constant(&[frame], Data::F32(window));
+        let mut shape = vec![2, frames, bins];
+        if part == SpectrumPart::Complex {
+            shape.push(2);
+        }
+        let y = g.real(Op::Spectrum { frame, hop, size, part }, &[x, window], &shape);
+        if part != SpectrumPart::Complex {
+            // Triangles over a quarter of the bins.
+            let weight = |i: usize| {
+                (1.0 - ((i % bins) as f32 - (i / bins * bins / 4) as f32).abs() * 8.0 / bins as f32).max(0.0)
+            };
+            let filters = g.constant(&[5, bins], Data::F32((0..5 * bins).map(weight).collect()));
+            let floor = g.constant(&[5], Data::F32(vec![1e-6; 5]));
+            let mel = Op::FullyConnected { activation: Activation::None };
+            let y = g.real(mel, &[y, filters, floor], &[2, frames, 5]);
+            let y = g.real(Op::Unary(UnaryKind::Log), &[y], &[2, frames, 5]);
+            g.returns(y);
+        } else {
+            g.returns(y);
+        }
+    }
+    let has: [fn(&Record) -> bool; 2] =
+        [|r| matches!(r, Record::Spectrum(_)), |r| matches!(r, Record::FullyConnectedBanded(_))];
+    same_bits("spectra", &g.graph, &has);
+}
+
+#[test]
+fn features_in_integers() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[1, 900]);
+    let x = g.x;
+    let pcan = MicroFrontend { frame: 400, hop: 160, channels: 20, keeps: true, ..MicroFrontend::default() };
+    let plain = MicroFrontend { frame: 60, hop: 60, channels: 4, gain: None, log: None, ..pcan.clone() };
+    for settings in [pcan, MicroFrontend { keeps: false, ..plain }] {
+        let frames = (900 - settings.frame) / settings.hop + 1;
+        let shape = [1, frames, settings.channels];
+        let y = g.real(Op::MicroFrontend(settings), &[x], &shape);
+        g.returns(y);
+    }
+    same_bits("microfrontend", &g.graph, &[|r| matches!(r, Record::MicroFrontend(_))]);
 }
 
 #[test]

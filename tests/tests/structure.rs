@@ -37,6 +37,8 @@ const ORDER: [(&str, &[&str]); 11] = [
             "packed",
             "row_major",
             "weight_only",
+            "spectral",
+            "micro_frontend",
             "single_multiply",
             "nested",
             "kinds",
@@ -96,6 +98,7 @@ const ORDER: [(&str, &[&str]); 11] = [
         "operators",
         &[
             "operator",
+            "banded",
             "branch",
             "shape",
             "weights",
@@ -109,6 +112,7 @@ const ORDER: [(&str, &[&str]); 11] = [
             "indexed",
             "int16",
             "matmul",
+            "micro_frontend",
             "movement",
             "norm",
             "pool",
@@ -126,6 +130,7 @@ const ORDER: [(&str, &[&str]); 11] = [
             "single_multiply",
             "nested",
             "sparse",
+            "spectrum",
             "dispatch",
             "rows",
             "fused_rows",
@@ -138,6 +143,7 @@ const ORDER: [(&str, &[&str]); 11] = [
     (
         "offshoot",
         &[
+            "detect",
             "trace",
             "model",
             "engine",

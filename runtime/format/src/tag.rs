@@ -50,8 +50,11 @@ pub enum Tag {
     Cast = 53,
     GridSample = 54,
     ConvWeightOnly = 55,
+    Spectrum = 58,
+    FullyConnectedBanded = 59,
     Elementary = 60,
     BinaryMath = 61,
+    MicroFrontend = 62,
     ConvInt16 = 80,
     BinaryInt16 = 81,
     PoolInt16 = 82,
@@ -66,7 +69,7 @@ pub enum Tag {
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 60] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -112,8 +115,11 @@ impl Tag {
         Self::Cast,
         Self::GridSample,
         Self::ConvWeightOnly,
+        Self::Spectrum,
+        Self::FullyConnectedBanded,
         Self::Elementary,
         Self::BinaryMath,
+        Self::MicroFrontend,
         Self::ConvInt16,
         Self::BinaryInt16,
         Self::PoolInt16,
@@ -181,6 +187,9 @@ impl Tag {
             Self::Cast => "cast",
             Self::GridSample => "grid_sample",
             Self::ConvWeightOnly => "conv_weight_only",
+            Self::Spectrum => "spectrum",
+            Self::FullyConnectedBanded => "fully_connected_banded",
+            Self::MicroFrontend => "micro_frontend",
             Self::ConvInt16 => "conv_int16",
             Self::BinaryInt16 => "binary_int16",
             Self::PoolInt16 => "pool_int16",

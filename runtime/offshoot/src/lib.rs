@@ -145,6 +145,7 @@
 #[cfg(feature = "std")]
 mod aligned;
 mod arena;
+pub mod detect;
 pub mod heads;
 #[doc(hidden)]
 pub mod include;

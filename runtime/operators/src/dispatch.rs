@@ -75,6 +75,12 @@ macro_rules! dispatch {
             Record::DequantizeInt16($r) if cfg!(feature = "op-dequantize-int16") => $call,
             #[cfg(feature = "int16")]
             Record::ReduceInt16($r) if cfg!(feature = "op-reduce-int16") => $call,
+            #[cfg(feature = "op-spectrum")]
+            Record::Spectrum($r) => $call,
+            #[cfg(feature = "op-fully-connected-banded")]
+            Record::FullyConnectedBanded($r) => $call,
+            #[cfg(feature = "op-micro-frontend")]
+            Record::MicroFrontend($r) => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
@@ -134,7 +140,13 @@ macro_rules! dispatch {
             | Record::DequantizeInt16(_)
             | Record::ReduceInt16(_) => $other,
             // Some are part of the enum only if they are built, unless another crate asks for them.
-            #[cfg(not(all(feature = "op-branch", feature = "int16")))]
+            #[cfg(not(all(
+                feature = "op-branch",
+                feature = "int16",
+                feature = "op-spectrum",
+                feature = "op-fully-connected-banded",
+                feature = "op-micro-frontend"
+            )))]
             #[allow(unreachable_patterns)]
             _ => $other,
         }

@@ -7,6 +7,7 @@ pub mod delta;
 pub mod encode;
 pub mod failure;
 pub mod files;
+pub mod front_end;
 pub mod measure;
 pub mod metrics;
 mod policy;

@@ -18,6 +18,7 @@ mod normalise;
 mod recurrent;
 mod reduce;
 mod resize;
+mod spectral;
 mod tables;
 mod unary;
 
@@ -297,6 +298,9 @@ impl<'g> Context<'g> {
         match &node.op {
             Op::LayerNorm { .. } => Some("layer normalisation has no int8 kernel".into()),
             Op::GridSample { .. } => Some("sampling on a grid has no int8 kernel".into()),
+            Op::Spectrum { .. } | Op::MicroFrontend(_) => {
+                Some("the Fourier transform has no int8 kernel".into())
+            }
             Op::Binary { kind, .. } if kind.is_float_only() => {
                 Some(format!("{} has no int8 kernel", kind.name()))
             }
@@ -324,7 +328,10 @@ impl<'g> Context<'g> {
             Op::ConvTranspose2d { window, groups, activation } => {
                 linear::conv_transpose(self, x, y, &inputs[1..], *window, *groups, *activation)
             }
-            Op::FullyConnected { activation } => conv::fully_connected(self, x, y, &inputs[1..], *activation),
+            Op::FullyConnected { activation } => match spectral::bands(self, x, &inputs[1..])? {
+                Some(bands) => spectral::banded(self, x, y, &bands, *activation),
+                None => conv::fully_connected(self, x, y, &inputs[1..], *activation),
+            },
             Op::MatMul { transpose_b } => linear::matmul(self, x, inputs[1], y, *transpose_b),
             Op::Pool { kind, window, activation } => reduce::pool(self, x, y, *kind, *window, *activation),
             Op::Binary { kind, activation } => {
@@ -341,6 +348,10 @@ impl<'g> Context<'g> {
             Op::Resize(rule) => resize::resize(self, x, y, rule),
             Op::GridSample { kind, outside, align_corners } => {
                 indexed::grid_sample(self, x, inputs[1], y, (*kind, *outside, *align_corners))
+            }
+            Op::MicroFrontend(settings) => spectral::micro_frontend(self, x, y, settings),
+            Op::Spectrum { frame, hop, size, part } => {
+                spectral::spectrum(self, x, y, inputs.get(1).copied(), ([*frame, *hop, *size], *part))
             }
             Op::Reduce { kind, axes } => reduce::reduce(self, x, y, *kind, axes),
             other => Err(format!("{} is not lowered here", other.name())),

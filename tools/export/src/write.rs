@@ -179,6 +179,9 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         if let Some(r) = record.recurrent_mut() {
             r.kept = kept;
         }
+        if let Record::MicroFrontend(r) = &mut record {
+            r.kept = kept;
+        }
         if let Record::History(r) = &mut record {
             r.kept = kept.unwrap_or(0);
         }
@@ -334,6 +337,9 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Branch(r) => shift!(r, src += a),
         Record::Cast(r) => shift!(r, src += a, dst += dst),
         Record::GridSample(r) => shift!(r, src += a, grid += b, dst += dst),
+        Record::Spectrum(r) => shift!(r, src += a, dst += dst),
+        Record::FullyConnectedBanded(r) => shift!(r, src += a, dst += dst),
+        Record::MicroFrontend(r) => shift!(r, src += a, dst += dst),
         Record::Quantize(r) => shift!(r, src += a, dst += dst),
         Record::Dequantize(r) => shift!(r, src += a, dst += dst),
         Record::Requantize(r) => shift!(r, src += a, dst += dst),
@@ -404,6 +410,9 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
         Record::LayerNorm(r) => &mut r.blob,
         Record::Resize(r) => &mut r.blob,
         Record::Constant(r) => &mut r.blob,
+        Record::FullyConnectedBanded(r) => &mut r.blob,
+        Record::MicroFrontend(r) => &mut r.blob,
+        Record::Spectrum(r) => return [r.window.as_mut(), None],
         Record::Recurrent(r) | Record::RecurrentSparse(record::RecurrentSparse { layer: r, .. }) => {
             &mut r.blob
         }
@@ -447,6 +456,8 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
         Record::Recurrent(r) => r.scratch = scratch / 4,
         Record::RecurrentSparse(r) => r.layer.scratch = scratch / 4,
         Record::ConvSparse(r) => r.scratch = scratch / 4,
+        Record::Spectrum(r) => r.scratch = scratch / 4,
+        Record::MicroFrontend(r) => r.scratch = scratch / 4,
         _ => {}
     }
 }
@@ -485,6 +496,7 @@ fn computes_f32(record: &Record) -> bool {
         Record::TopK(r) => r.dtype == record::DType::F32,
         Record::Scatter(r) => r.dtype == record::DType::F32 && r.kind != record::ScatterKind::Set,
         Record::Cast(_) | Record::GridSample(_) | Record::ConvWeightOnly(_) => true,
+        Record::Spectrum(_) | Record::FullyConnectedBanded(_) | Record::MicroFrontend(_) => true,
         _ => false,
     }
 }

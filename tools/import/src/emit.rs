@@ -6,6 +6,7 @@
 
 mod nodes;
 mod recurrent;
+mod spectral;
 
 use std::collections::{HashMap, HashSet};
 
@@ -55,15 +56,22 @@ pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
     proto.input = graph.inputs.iter().map(|id| described(graph, *id)).collect();
     proto.output = graph.outputs.iter().map(|id| described(graph, *id)).collect();
     drop_unread(&mut proto);
+    let mut opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
+    if proto.node.iter().any(|n| n.domain == OWN_DOMAIN) {
+        opset_import.push(OperatorSetIdProto { domain: OWN_DOMAIN.into(), version: 1 });
+    }
     let model = ModelProto {
         ir_version: 8,
         producer_name: "offshoot".into(),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 17 }],
+        opset_import,
         graph: Some(proto),
         ..ModelProto::default()
     };
     Ok(model.encode_to_vec())
 }
+
+/// Domain of the operators that ONNX does not have: `History` and `MicroFrontend`.
+pub(crate) const OWN_DOMAIN: &str = "offshoot";
 
 /// The ONNX graph under construction.
 struct Emitter<'g> {
@@ -140,6 +148,14 @@ impl<'g> Emitter<'g> {
             attribute,
             ..NodeProto::default()
         });
+    }
+
+    /// Appends a node of [`OWN_DOMAIN`].
+    fn own_node(&mut self, kind: &str, inputs: Vec<String>, output: &str, attribute: Vec<AttributeProto>) {
+        self.node(kind, inputs, output, attribute);
+        if let Some(node) = self.proto.node.last_mut() {
+            node.domain = OWN_DOMAIN.into();
+        }
     }
 
     fn constant(&mut self, hint: &str, shape: &[usize], data: &Data) -> String {

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use offshoot::format::record::{
     Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, ScatterKind,
-    Window,
+    SpectrumPart, Window,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::functions::{BinaryKind, UnaryKind};
 use crate::indexed::Indexing;
 use crate::lookup::Lookup;
+use crate::micro_frontend::MicroFrontend;
 
 /// Index of a [`Value`] in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -312,6 +313,20 @@ pub enum Op {
         /// Whether -1 and 1 are the centres of the outermost pixels.
         align_corners: bool,
     },
+    /// x [N, samples], window [frame] (optional) → [N, frames, size / 2 + 1], and 2 more for [`SpectrumPart::Complex`]: the Fourier
+    /// transform of frames that begin every `hop` samples, with zeros behind each up to `size` elements.
+    Spectrum {
+        /// Samples of a frame, at most `size`.
+        frame: usize,
+        /// Samples from a frame to the next.
+        hop: usize,
+        /// Elements of a transform: a power of two, 32 to 4096.
+        size: usize,
+        /// What is kept of each value.
+        part: SpectrumPart,
+    },
+    /// x [1, samples], -1 to 1 → [1, frames, channels]: features of a sound in integers, from 0 to 65535.
+    MicroFrontend(MicroFrontend),
     /// F32 → I8 or I16 by the output value's `quant`, rounding half away from zero.
     Quantize,
     /// I8 or I16 → F32 by the input value's `quant`.
@@ -353,6 +368,8 @@ impl Op {
             Self::Switch => "switch",
             Self::Cast => "cast",
             Self::GridSample { .. } => "grid_sample",
+            Self::Spectrum { .. } => "spectrum",
+            Self::MicroFrontend(_) => "micro_frontend",
             Self::Quantize => "quantize",
             Self::Dequantize => "dequantize",
             Self::Requantize => "requantize",

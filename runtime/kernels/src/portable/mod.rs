@@ -15,6 +15,7 @@ mod huffman;
 mod indexed;
 mod int16;
 mod matmul;
+mod micro_frontend;
 mod movement;
 mod norm;
 mod packed;
@@ -26,6 +27,7 @@ mod row_major;
 mod rows;
 mod softmax;
 mod sparse;
+mod spectrum;
 mod tiled;
 mod unary;
 mod weight_only;
@@ -45,6 +47,7 @@ pub use int16::{
     pool_int16, products_int16, quantize_int16, reduce_int16, requantize_int16, sigmoid_int16, softmax_int16,
 };
 pub use matmul::{fully_connected_f32, fully_connected_i8, matmul_f32, matmul_i8, products_i8};
+pub use micro_frontend::{MicroTables, micro_bands, micro_features, micro_noise, micro_spectrum};
 pub use movement::{copy_strided, pad};
 pub use norm::layer_norm_f32;
 pub use packed::{expand, fill_halves};
@@ -57,6 +60,7 @@ pub use rows::{add_errors, add_windows, select, select_errors};
 pub use rows::{add_rows, energy};
 pub use softmax::{softmax_f32, softmax_i8};
 pub use sparse::{add_sparse, gather_column, requantise_sums};
+pub use spectrum::{bins, fully_connected_banded, has_transform, transform, windowed};
 #[cfg(any(arm_dsp, scalar, test))]
 pub(crate) use tiled::requantise;
 pub use tiled::{

@@ -139,7 +139,7 @@ const PADS: [usize; 24] = {
 };
 
 /// Bytes of the blob section of [`with_records`].
-pub(crate) const BLOBS: usize = 3752;
+pub(crate) const BLOBS: usize = 4456;
 
 /// One valid record of every kind and number format, in an arena of 4096 bytes and [`BLOBS`] of blobs.
 pub(crate) fn every_record() -> Vec<Record> {
@@ -312,6 +312,44 @@ pub(crate) fn every_record() -> Vec<Record> {
             blob: 0,
         };
         all.push(conv.into());
+    }
+    for (part, window) in
+        [(SpectrumPart::Complex, None), (SpectrumPart::Power, Some(800)), (SpectrumPart::Magnitude, Some(0))]
+    {
+        let (signals, samples, frames, hop, frame, size) = (1, 40, 2, 16, 24, 32);
+        let dst = 1024;
+        all.push(
+            Spectrum { src, dst, scratch: 768, signals, samples, frames, hop, frame, size, part, window }
+                .into(),
+        );
+    }
+    // A band of two inputs and one of none, at the end of the blobs.
+    for (entries, clamp, blob) in [(2, None, BANDS), (0, Some((0.0, 6.0)), 800)] {
+        all.push(FullyConnectedBanded { src, dst, rows: 2, in_c: 4, out_c: 2, entries, clamp, blob }.into());
+    }
+    // Tables of zeros, and one bin for the second of two channels.
+    for (kept, gain, log) in [(None, Some(14), Some(6)), (Some(900), None, None)] {
+        let r = MicroFrontend {
+            src,
+            dst: 1024,
+            scratch: 768,
+            kept,
+            samples: 60,
+            frames: 3,
+            hop: 15,
+            frame: 30,
+            size: 32,
+            channels: 2,
+            start: 3,
+            entries: 1,
+            smoothing_bits: 10,
+            smoothing: [400, 1000],
+            remaining: 800,
+            gain,
+            log,
+            blob: MICRO,
+        };
+        all.push(r.into());
     }
     all.push(Quantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     all.push(Dequantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
@@ -531,9 +569,9 @@ pub(crate) fn every_record() -> Vec<Record> {
     all
 }
 
-/// Records of int16 operators. From 1696 on, the blob section is zero.
+/// Records of int16 operators. From 2400 on, the blob section is zero.
 fn int16_records(window: WindowRepr) -> Vec<Record> {
-    let (src, dst, blob, zeros) = (0, 2048, 0, 1696);
+    let (src, dst, blob, zeros) = (0, 2048, 0, 2400);
     let (n, h, w, c, out_c, multiplier, shift) = (1, 4, 4, 4, 2, 1 << 30, -3);
     let mut all: Vec<Record> = Vec::new();
     for (wide, per_channel, groups, blob) in [(false, true, 2, blob), (true, false, 1, zeros)] {
@@ -568,6 +606,11 @@ fn int16_records(window: WindowRepr) -> Vec<Record> {
     }
     all
 }
+/// Where [`with_records`] has biases, bands and weights of a layer with bands.
+const BANDS: u32 = 1696;
+
+/// Where it has the tables of a front end in integers.
+const MICRO: u32 = BANDS + 24;
 
 /// A file with these operators, one input and one output.
 pub(crate) fn with_records(records: Vec<Record>) -> Builder {
@@ -619,6 +662,16 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     // A block of single-multiply weights, narrow or wide: the inputs that pad a kernel row are zero in both.
     builder.blobs.extend((0..160).map(|i| if PADS.contains(&(i / 2)) { 0 } else { 0x5a }));
     builder.blobs[960..970].copy_from_slice(&[9, 0, 0, 8, 0].repeat(2));
+    assert_eq!(builder.blobs.len(), BANDS as usize);
+    builder.blobs.extend([0.5f32, -0.5].map(f32::to_le_bytes).concat());
+    builder.blobs.extend([1u16, 2, 3, 0].map(u16::to_le_bytes).concat());
+    builder.blobs.extend([2.0f32, 3.0].map(f32::to_le_bytes).concat());
+    assert_eq!(builder.blobs.len(), MICRO as usize);
+    let micro = |at: usize| ((at * 37 % 251) as u8).wrapping_sub(125);
+    builder.blobs.extend((0..60 + 64 + 32).map(micro));
+    // Padding of the window lies in it; bins of the channels, with a padding.
+    builder.blobs.extend([0u16, 1, 0, 0].map(u16::to_le_bytes).concat());
+    builder.blobs.extend((0..4 + 252 + 260).map(micro));
     builder.blobs.resize(BLOBS, 0);
     builder
 }

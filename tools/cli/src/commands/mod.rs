@@ -5,6 +5,7 @@ pub mod compress;
 pub mod delta;
 pub mod demo;
 pub mod eval;
+pub mod frontend;
 pub mod inspect;
 pub mod keygen;
 pub mod learn;
