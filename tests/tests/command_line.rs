@@ -292,7 +292,8 @@ fn targets_that_are_not_there() {
 fn a_command_line_that_is_not_understood() {
     let (kind, ..) = fails(&["compile"]);
     assert_eq!(kind, "usage");
-    let (kind, message, _) = fails(&["eval", "m.off", "--input", "x.npy", "--labels", "y.npy", "--limit", "0"]);
+    let (kind, message, _) =
+        fails(&["eval", "m.off", "--input", "x.npy", "--labels", "y.npy", "--limit", "0"]);
     assert!(kind == "usage" && message.contains("at least 1"), "{message}");
     let (kind, message, _) = fails(&["compile", "m.onnx", "-o", "m.off", "--labels", "y.npy"]);
     assert!(kind == "usage" && message.contains("--learn"), "{message}");

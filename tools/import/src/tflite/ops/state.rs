@@ -177,7 +177,9 @@ pub(super) fn assign(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
         _ => false,
     };
     if !is_end || variable.is_some_and(|v| v.assigned) {
-        return Err(format!("variable `{name}` is not assigned the last {kept} steps of what it was joined to"));
+        return Err(format!(
+            "variable `{name}` is not assigned the last {kept} steps of what it was joined to"
+        ));
     }
     b.variables.entry(name).or_default().assigned = true;
     Ok(())
