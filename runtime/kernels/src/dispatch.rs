@@ -124,11 +124,11 @@ pub fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
         return;
     }
     #[cfg(arm_dsp)]
-    if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) {
+    if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) || arm_dsp::pool_i8(r, src, dst) {
         return;
     }
     #[cfg(scalar)]
-    if scalar::average_i8(r, src, dst) {
+    if scalar::average_i8(r, src, dst) || cfg!(feature = "pool-any") && scalar::pool_i8(r, src, dst) {
         return;
     }
     #[cfg(wide)]

@@ -51,7 +51,7 @@ pub(crate) use depthwise::depthwise_planar;
 pub use huffman::fully_connected_huffman;
 pub(crate) use int16::conv_int16;
 pub use planes::add_planes;
-pub(crate) use pool::average_i8;
+pub(crate) use pool::{average_i8, pool_i8};
 pub(crate) use products::products_i8;
 pub use rows::{add_errors, add_windows, energy, select, select_errors};
 pub(crate) use single_multiply::conv_single_multiply;

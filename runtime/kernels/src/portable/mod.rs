@@ -33,7 +33,7 @@ mod unary;
 mod weight_only;
 mod winograd;
 
-#[cfg(any(wide, arm_mve, arm_dsp))]
+#[cfg(any(wide, arm_dsp, scalar))]
 pub use conv::taps;
 pub use conv::{conv2d_f32, conv2d_i8, conv2d_i8_with, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};

@@ -81,6 +81,15 @@ pub fn read_inputs(model: &Model<'_>, paths: &[impl AsRef<Path>]) -> Result<Arra
     Arrays::new(model, arrays, &names)
 }
 
+/// Parses a count that must not be zero.
+fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("give a whole number, at least 1".into()),
+    }
+}
+
 /// Parses `--target`.
 ///
 /// # Errors

@@ -33,7 +33,7 @@ pub(super) enum Entry {
     Value(ValueId),
     /// The handle of a variable.
     Handle(String),
-    /// What a variable holds at the beginning of a run.
+    /// What a variable holds at the beginning of a run, or the last of its steps.
     State(String),
     /// Output of an operator that cannot be imported.
     Unknown,
@@ -44,6 +44,10 @@ pub(super) enum Entry {
 pub(super) struct Variable {
     /// Contents before the first run, if the file gives them.
     pub(super) initial: Option<Constant>,
+    /// Its shape.
+    pub(super) shape: Vec<usize>,
+    /// The axis along which only the last steps are read, if not all are.
+    pub(super) cut: Option<usize>,
     /// The output of the `History` that stands for the variable, with the axis of the steps and their number.
     pub(super) history: Option<(ValueId, usize, usize)>,
     pub(super) assigned: bool,

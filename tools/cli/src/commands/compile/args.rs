@@ -188,7 +188,7 @@ pub struct Args {
     pub calib: Vec<PathBuf>,
     /// Class numbers of the calibration samples (.npy), to train the probes of a learning plan. Default: the
     /// network's own predictions.
-    #[arg(long, value_name = "Y.npy")]
+    #[arg(long, value_name = "Y.npy", requires = "learn")]
     pub labels: Option<PathBuf>,
     /// Number format: int8, int4 or int2 (bits of the weights; activations are int8), int16x8 (int16 activations, int8
     /// weights), f32, or a policy file (.toml) with the bits of each layer's weights. Default: that of the network if it
