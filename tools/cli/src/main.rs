@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use offshoot_cli::commands::{
-    compile, compress, delta, demo, eval, frontend, inspect, keygen, learn, merge, profile, qat, rank, run, search,
-    sensitivity, sign, target, verify, verify_signature,
+    compile, compress, delta, demo, eval, frontend, inspect, keygen, learn, merge, profile, qat, rank, run,
+    search, sensitivity, sign, target, verify, verify_signature,
 };
 use offshoot_cli::{Failure, Outcome, Ui};
 
