@@ -71,7 +71,12 @@ fn live(flash: &mut [u8], arena: &mut [u8]) -> Result<(), Failure> {
     }
     let stack = gauge.deepest() - before;
     let kept = size_of::<Slots<RamFlash<'_>>>() + size_of::<Patch>();
-    hprintln!("a delta of {} bytes took {} bytes of stack, {} of them between its pieces", DELTA.len(), stack, kept);
+    hprintln!(
+        "a delta of {} bytes took {} bytes of stack, {} of them between its pieces",
+        DELTA.len(),
+        stack,
+        kept
+    );
     say("after a reset", boot(flash, arena)?);
 
     // A file that arrives damaged: its hash is another.

@@ -58,7 +58,8 @@ fn main() -> ! {
 
 fn store(bytes: &mut [u8]) {
     let range = black_box(0..0);
-    let opened = if black_box(true) { Store::open(Unknown, range) } else { Store::open_or_create(Unknown, range) };
+    let opened =
+        if black_box(true) { Store::open(Unknown, range) } else { Store::open_or_create(Unknown, range) };
     let Ok(mut store) = opened else { return };
     black_box(store.save(black_box(7), &[&*bytes, &*bytes]).is_ok());
     black_box(store.load(black_box(7), bytes).is_ok());
