@@ -62,9 +62,10 @@ pub(crate) fn average_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
     true
 }
 
-/// One window of an output pixel.
+/// Windows of neighbouring output pixels of a row.
 #[repr(C)]
-struct Window {
+struct Windows {
+    /// First input of the first window, and first output.
     src: *const i8,
     dst: *mut i8,
     /// Rows and columns, at least one each.
@@ -80,19 +81,28 @@ struct Window {
     start: u32,
     half: u32,
     divisor: u32,
+    /// Output pixels, at least one; counted down.
+    count: usize,
+    /// Bytes from the end of a window's first pixel to the next window.
+    skip: usize,
 }
 
-/// Maximum of a window.
+/// Goes on to the next window, of [`Windows`] at lr; the last one gives the condition `eq`.
+macro_rules! next_window {
+    () => {
+        "ldrd r9, r10, [lr, #48]\nsubs r9, #1\nstr r9, [lr, #48]\nadd r1, r10\nldr r7, [lr, #24]"
+    };
+}
+
+/// Maximum of each window.
 ///
 /// # Safety
-/// The pointers are valid for all elements of the window and of the output pixel.
+/// The pointers are valid for all elements of the windows and of the output.
 #[unsafe(naked)]
-unsafe extern "C" fn maximum(window: &Window) {
+unsafe extern "C" fn maximum(windows: &mut Windows) {
     naked_asm!(
         extension!(),
-        "push {{r4-r11, lr}}",
-        "ldrd r8, r9, [r0, #28]",
-        "push {{r9}}",
+        "push {{r0, r4-r11, lr}}",
         "ldm r0, {{r1-r7}}",
         "2:",
         "subs r7, #4",
@@ -114,17 +124,19 @@ unsafe extern "C" fn maximum(window: &Window) {
         "add r12, r5",
         "subs r0, #1",
         "bne 3b",
-        "ldr r11, [sp]",
-        "ssub8 r9, r10, r8",
+        "ldr lr, [sp]",
+        "ldrd r8, r11, [lr, #28]",
+        "ssub8 r0, r10, r8",
         "sel r10, r10, r8",
-        "ssub8 r9, r10, r11",
+        "ssub8 r0, r10, r11",
         "sel r10, r11, r10",
         "str r10, [r2], #4",
         "add r1, #4",
         "cmp r7, #0",
         "bgt 2b",
-        "pop {{r9}}",
-        "pop {{r4-r11, pc}}",
+        next_window!(),
+        "bne 2b",
+        "pop {{r0, r4-r11, pc}}",
     )
 }
 
@@ -138,12 +150,12 @@ macro_rules! divide {
     };
 }
 
-/// Average of a window; its sums and those of the padding fit in 16 bits.
+/// Average of each window; its sums and those of the padding fit in 16 bits.
 ///
 /// # Safety
-/// The pointers are valid for all elements of the window and of the output pixel.
+/// The pointers are valid for all elements of the windows and of the output.
 #[unsafe(naked)]
-unsafe extern "C" fn average(window: &Window) {
+unsafe extern "C" fn average(windows: &mut Windows) {
     naked_asm!(
         extension!(),
         "push {{r0, r4-r11, lr}}",
@@ -194,6 +206,8 @@ unsafe extern "C" fn average(window: &Window) {
         "add r1, #4",
         "cmp r7, #0",
         "bgt 2b",
+        next_window!(),
+        "bne 2b",
         "pop {{r0, r4-r11, pc}}",
     )
 }
@@ -214,7 +228,7 @@ pub(crate) fn pool_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
         let [row, column] = run.steps;
         // The padding counts at most 255 zero points.
         let padding = (run.padded as i32 * i32::from(zp)) as u16;
-        let mut window = Window {
+        let mut windows = Windows {
             src: src.as_ptr().wrapping_add(run.src),
             dst: dst.as_mut_ptr().wrapping_add(run.dst),
             taps: run.taps,
@@ -225,12 +239,10 @@ pub(crate) fn pool_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
             start: u32::from(padding) * 0x0001_0001,
             half: (run.divisor / 2) as u32,
             divisor: run.divisor as u32,
+            count: run.count,
+            skip: run.stride.wrapping_sub(channels),
         };
-        for _ in 0..run.count {
-            // SAFETY: every window covers elements of the input alone, and the output has all pixels.
-            unsafe { kernel(&window) };
-            window.src = window.src.wrapping_add(run.stride);
-            window.dst = window.dst.wrapping_add(channels);
-        }
+        // SAFETY: every window covers elements of the input alone, and the output has all pixels.
+        unsafe { kernel(&mut windows) };
     })
 }
