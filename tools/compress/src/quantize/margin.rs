@@ -16,7 +16,7 @@ use super::interval;
 use super::reach::{Observed, Reach};
 
 /// One of this many samples exceeds the range: fewer and more.
-const RETURN: [f64; 2] = [100.0, 400.0];
+const RETURN: [f64; 2] = [100.0, 3000.0];
 /// Squared steps of a range, times 12: a step's noise has a twelfth of its square.
 const STEPS: f64 = 255.0 * 255.0 * 12.0;
 /// Up to this many samples the extrapolated range is used as it is.
