@@ -138,7 +138,7 @@ fn error(numbers: &[f64]) -> f64 {
 }
 
 /// The only axis of `shape` along which a constant of this shape varies.
-fn along(constant: &[usize], shape: &[usize]) -> Option<usize> {
+pub(super) fn along(constant: &[usize], shape: &[usize]) -> Option<usize> {
     let missing = shape.len() - constant.len();
     let mut long = constant.iter().enumerate().filter(|(_, d)| **d > 1).map(|(i, _)| i + missing);
     let axis = long.next().filter(|axis| shape[*axis] == constant[*axis - missing])?;

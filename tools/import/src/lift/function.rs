@@ -3,14 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use offshoot_ir::{DType, Lookup, Node, Op, Value, ValueId};
+use offshoot_ir::{DType, Data, Lookup, Node, Op, Value, ValueId};
 
+use super::constants::reals;
 use super::table::Table;
 
 /// Most operators of a function.
-const MOST: usize = 64;
+const MOST: usize = 32;
 /// Most elements of a constant that is searched for a single number.
-const MOST_ELEMENTS: usize = 4096;
+const MOST_ELEMENTS: usize = 1024;
 
 /// Element-wise operators that compute one tensor from another of the same shape, and from numbers.
 pub(super) struct Function {
@@ -131,9 +132,14 @@ fn number(value: &Value) -> Option<f32> {
     if value.len() > MOST_ELEMENTS {
         return None;
     }
-    let all = super::constants::reals(value)?;
-    let first = *all.first()?;
-    all.iter().all(|v| v.to_bits() == first.to_bits()).then_some(first)
+    let uniform = match value.data.as_deref()? {
+        Data::F32(v) => v.windows(2).all(|w| w[0].to_bits() == w[1].to_bits()),
+        Data::I8(v) => v.windows(2).all(|w| w[0] == w[1]),
+        Data::I32(v) => v.windows(2).all(|w| w[0] == w[1]),
+        Data::I64(_) => false,
+    };
+    let one_scale = value.quant.as_ref().is_none_or(|q| q.axis.is_none());
+    reals(value).filter(|_| uniform && one_scale)?.first().copied()
 }
 
 /// `dequantize → function → quantize` to a table, where no int8 kernel computes the function at once.
