@@ -29,6 +29,8 @@ combinations=(
     "all-ops,nested"
     "all-ops,store"
     "learn,nested,store,op-fully-connected"
+    "store,slots"
+    "all-ops,slots,signed"
     "default,std"
     "default,defmt"
     "default,arm-dsp"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Coverage-guided fuzzing of everything that reads untrusted bytes.
 #   scripts/fuzz.sh --check             all targets compile, and their mutator keeps containers right (stable Rust, no C++ compiler)
-#   scripts/fuzz.sh TARGET [SECONDS]    runs one (cargo-fuzz and nightly Rust); targets: off_open_run off_learn off_same_bits store wire onnx tflite
+#   scripts/fuzz.sh TARGET [SECONDS]    runs one (cargo-fuzz and nightly Rust); targets: off_open_run off_learn off_same_bits store slots wire onnx tflite
 # A corpus begins with the fixtures of the format and the shipped networks.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
             }
             1 | 2 => {
                 let weights =
-                    vec![operation ^ i as u8; usize::from(operation) * 7 % store.capacity() as usize];
+                    vec![operation ^ i as u8; usize::from(operation) * 7 % (store.capacity() as usize).max(1)];
                 if store.save(MODEL, &[&weights]).is_ok() {
                     saved = Some(weights);
                 }

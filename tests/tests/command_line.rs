@@ -171,6 +171,9 @@ fn missing_files() {
     assert_eq!(kind, "not_found");
     assert!(message.contains("none.onnx"));
     assert_eq!(fails(&["run", "none.off", "--input", "x.npy", "-o", s(&off)]).0, "not_found");
+    let folder = model("glyphs");
+    let (_, message, help) = fails(&["compile", s(&folder), "-o", s(&off)]);
+    assert!(message.contains("this is a folder") && help.contains("the file in it"), "{message}: {help}");
     assert_eq!(b.files(), 0);
 }
 
@@ -280,6 +283,8 @@ fn targets_that_are_not_there() {
     let (kind, _, help) = fails(&["profile", s(&off), "--target", "qemu:cortex-m99"]);
     assert_eq!(kind, "device");
     assert!(help.contains("target list"));
+    let (_, message, _) = fails(&["profile", s(&off), "--target", "cortex-m4"]);
+    assert!(message.contains("did you mean `qemu:cortex-m4`?"), "{message}");
     assert_eq!(fails(&["profile", s(&off), "--target", "serial:/dev/none"]).0, "device");
 }
 
@@ -287,6 +292,11 @@ fn targets_that_are_not_there() {
 fn a_command_line_that_is_not_understood() {
     let (kind, ..) = fails(&["compile"]);
     assert_eq!(kind, "usage");
+    let (kind, message, _) =
+        fails(&["eval", "m.off", "--input", "x.npy", "--labels", "y.npy", "--limit", "0"]);
+    assert!(kind == "usage" && message.contains("at least 1"), "{message}");
+    let (kind, message, _) = fails(&["compile", "m.onnx", "-o", "m.off", "--labels", "y.npy"]);
+    assert!(kind == "usage" && message.contains("--learn"), "{message}");
     assert!(offshoot(&["--help"]).status.success());
 }
 
@@ -357,4 +367,20 @@ fn a_full_disk_behind_standard_output_is_an_error() {
     let out = Command::new(bin).args(["target", "list"]).stdout(full).output().unwrap();
     assert!(!out.status.success());
     assert!(String::from_utf8_lossy(&out.stderr).contains("standard output"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_on_standard_output_is_all_that_is_there() {
+    let b = Bench::new();
+    let off = b.compiled();
+    let onnx = model("glyphs").join("model.onnx");
+    let calib = model("glyphs").join("calibration_x.npy");
+    for json in [&["--json"][..], &[]] {
+        let words = ["compile", s(&onnx), "--calib", s(&calib), "-o", "/dev/stdout"];
+        let out = offshoot(&[&words, json].concat());
+        assert!(out.status.success());
+        assert!(out.stdout == std::fs::read(&off).unwrap(), "{} bytes", out.stdout.len());
+        assert!(String::from_utf8_lossy(&out.stderr).contains("MACs") || !json.is_empty());
+    }
 }

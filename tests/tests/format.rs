@@ -64,7 +64,9 @@ fn fields(record: &Record) -> Value {
         LayerNorm Copy Fill Pad Resize Reduce ArgMax Quantize Dequantize Requantize Constant ConvTiled
         DepthwisePlanar ConvWinograd FullyConnectedHuffman ConvPacked ConvSingleMultiply DepthwiseSingleMultiply FusedRows
         FullyConnectedSparse ConvSparse ConvRowMajor Recurrent ConvWeightShared DepthwiseWeightShared RecurrentSparse Gather
-        Scatter TopK Cast GridSample ConvWeightOnly History Elementary BinaryMath Branch);
+        Scatter TopK Cast GridSample ConvWeightOnly History Elementary BinaryMath Branch Spectrum FullyConnectedBanded MicroFrontend
+        ConvInt16 BinaryInt16 PoolInt16 SoftmaxInt16 SigmoidInt16 LutInt16 RequantizeInt16 QuantizeInt16 DequantizeInt16
+        ReduceInt16);
     fields.unwrap()
 }
 

@@ -6,16 +6,18 @@
 use ndarray::{ArrayD, IxDyn};
 use offshoot::format::codec::Record;
 use offshoot::format::record::{
-    BinaryMathKind, ElementaryKind, GridKind, GridOutside, ReduceKind, ScatterKind, Tag,
+    BinaryMathKind, ElementaryKind, GridKind, GridOutside, ReduceKind, ScatterKind, SpectrumPart, Tag,
 };
 use offshoot_cli::commands::compile::{self, Precision};
 use offshoot_cli::files::OffFile;
 use offshoot_cli::ui::Ui;
+use offshoot_export::CompileOptions;
+use offshoot_ir::micro_frontend::MicroFrontend;
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Indexing, Node, Op, UnaryKind, Value, ValueId,
 };
 use offshoot_target::{Device, HostDevice};
-use offshoot_tests::{Numbers, board, skip_emulated};
+use offshoot_tests::{Numbers, board, skip_emulated, tflite};
 
 const UI: Ui = Ui { json: true };
 const BOARDS: [&str; 2] = ["qemu:cortex-m4", "qemu:riscv32"];
@@ -207,6 +209,97 @@ fn images_read_at_the_points_of_a_grid() {
         }
     }
     same_bits("grid", &g.graph, &[|r| matches!(r, Record::GridSample(_))]);
+}
+
+#[test]
+fn int16_activations() {
+    if skip_emulated() {
+        return;
+    }
+    let files = tflite::int16();
+    let mut kinds = std::collections::BTreeSet::new();
+    for name in BOARDS {
+        let mut device = board(name);
+        for (file, bytes) in &files {
+            let Some(network) = file.strip_suffix(".tflite") else { continue };
+            let graph = offshoot_import::import_bytes(bytes, network).unwrap();
+            let (graph, _) = offshoot_ir::passes::lossless(graph).unwrap();
+            let off = offshoot_export::compile(&graph, &CompileOptions::default()).unwrap().bytes;
+            let mut host = HostDevice::new();
+            host.load(&off).unwrap();
+            device.load(&off).unwrap_or_else(|e| panic!("{network} on {name}: {e}"));
+            let model = OffFile::from_bytes(&off);
+            kinds.extend(model.model().unwrap().ops().map(|(_, _, record)| record.tag().name()));
+            let xs = tflite::columns(&files, network, "x");
+            let inputs: Vec<&[u8]> = xs.iter().map(|x| x[0].as_slice()).collect();
+            let (here, there) = (host.digests(&inputs).unwrap(), device.digests(&inputs).unwrap());
+            let first = here.iter().zip(&there).position(|(a, b)| a != b);
+            assert_eq!(first, None, "{network} on {name}: operator {first:?} departs");
+            let (here, there) = (host.run(&inputs).unwrap(), device.run(&inputs).unwrap());
+            assert_eq!(here, there, "{network} on {name}: outputs");
+        }
+    }
+    let missing: Vec<&str> =
+        Tag::ALL.iter().map(|t| t.name()).filter(|t| t.ends_with("int16") && !kinds.contains(t)).collect();
+    // Its tests are those of the functions that have one.
+    assert_eq!(missing, ["lut_int16"]);
+}
+
+#[test]
+fn spectra_of_frames_and_bands_of_them() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[2, 300]);
+    let x = g.x;
+    for (size, part) in
+        [(32, SpectrumPart::Complex), (128, SpectrumPart::Power), (256, SpectrumPart::Magnitude)]
+    {
+        let (frame, hop, bins) = (size - 7, 20, size / 2 + 1);
+        let frames = (300 - frame) / hop + 1;
+        let window = (0..frame).map(|i| (i as f32 * 0.05).sin()).collect();
+        let window = g.constant(&[frame], Data::F32(window));
+        let mut shape = vec![2, frames, bins];
+        if part == SpectrumPart::Complex {
+            shape.push(2);
+        }
+        let y = g.real(Op::Spectrum { frame, hop, size, part }, &[x, window], &shape);
+        if part != SpectrumPart::Complex {
+            // Triangles over a quarter of the bins.
+            let weight = |i: usize| {
+                (1.0 - ((i % bins) as f32 - (i / bins * bins / 4) as f32).abs() * 8.0 / bins as f32).max(0.0)
+            };
+            let filters = g.constant(&[5, bins], Data::F32((0..5 * bins).map(weight).collect()));
+            let floor = g.constant(&[5], Data::F32(vec![1e-6; 5]));
+            let mel = Op::FullyConnected { activation: Activation::None };
+            let y = g.real(mel, &[y, filters, floor], &[2, frames, 5]);
+            let y = g.real(Op::Unary(UnaryKind::Log), &[y], &[2, frames, 5]);
+            g.returns(y);
+        } else {
+            g.returns(y);
+        }
+    }
+    let has: [fn(&Record) -> bool; 2] =
+        [|r| matches!(r, Record::Spectrum(_)), |r| matches!(r, Record::FullyConnectedBanded(_))];
+    same_bits("spectra", &g.graph, &has);
+}
+
+#[test]
+fn features_in_integers() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[1, 900]);
+    let x = g.x;
+    let pcan = MicroFrontend { frame: 400, hop: 160, channels: 20, keeps: true, ..MicroFrontend::default() };
+    let plain = MicroFrontend { frame: 60, hop: 60, channels: 4, gain: None, log: None, ..pcan.clone() };
+    for settings in [pcan, MicroFrontend { keeps: false, ..plain }] {
+        let frames = (900 - settings.frame) / settings.hop + 1;
+        let shape = [1, frames, settings.channels];
+        let y = g.real(Op::MicroFrontend(settings), &[x], &shape);
+        g.returns(y);
+    }
+    same_bits("microfrontend", &g.graph, &[|r| matches!(r, Record::MicroFrontend(_))]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn page() -> String {
         writeln!(page, "| {operators} | {limits} | {int8} |").unwrap();
     }
     page.push_str(
-        "\n## TensorFlow Lite\nfloat32, int8 and uint8 files. Quantised operators give TensorFlow Lite Micro's bytes.\n\n| Operators | \
+        "\n## TensorFlow Lite\nfloat32, int8, uint8 and int16x8 files. Quantised operators give TensorFlow Lite Micro's bytes.\n\n| Operators | \
          Limits |\n|---|---|\n",
     );
     for (operators, limits) in table("## TensorFlow Lite") {

@@ -83,6 +83,15 @@ pub fn serve<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
     let mut link = Link::new(serial);
     let mut state = State::Empty { loading: None };
     log_info!("ready");
+    if let Some(wear) = device.store.as_ref().map(Store::wear) {
+        log_info!(
+            "store: {} of {} pages bad, {} saves, a page erased {} times",
+            wear.bad_pages,
+            wear.pages,
+            wear.saves,
+            wear.erasures()
+        );
+    }
     loop {
         state = match state {
             State::Empty { loading } => without_model(&mut link, &mut device, loading),

@@ -141,6 +141,32 @@ records! {
     BinaryMath "op-binary-math",
     #[cfg(feature = "op-branch")]
     Branch "op-branch",
+    #[cfg(feature = "int16")]
+    ConvInt16 "op-conv-int16",
+    #[cfg(feature = "int16")]
+    BinaryInt16 "op-binary-int16",
+    #[cfg(feature = "int16")]
+    PoolInt16 "op-pool-int16",
+    #[cfg(feature = "int16")]
+    SoftmaxInt16 "op-softmax-int16",
+    #[cfg(feature = "int16")]
+    SigmoidInt16 "op-sigmoid-int16",
+    #[cfg(feature = "int16")]
+    LutInt16 "op-lut-int16",
+    #[cfg(feature = "int16")]
+    RequantizeInt16 "op-requantize-int16",
+    #[cfg(feature = "int16")]
+    QuantizeInt16 "op-quantize-int16",
+    #[cfg(feature = "int16")]
+    DequantizeInt16 "op-dequantize-int16",
+    #[cfg(feature = "int16")]
+    ReduceInt16 "op-reduce-int16",
+    #[cfg(feature = "op-spectrum")]
+    Spectrum "op-spectrum",
+    #[cfg(feature = "op-fully-connected-banded")]
+    FullyConnectedBanded "op-fully-connected-banded",
+    #[cfg(feature = "op-micro-frontend")]
+    MicroFrontend "op-micro-frontend",
 }
 
 impl Record {
@@ -157,6 +183,8 @@ impl Record {
             Self::ConvSingleMultiply(r) if r.wide => Some("single-multiply-wide"),
             Self::Pool(r) if !r.is_global() => Some("pool-any"),
             Self::RecurrentSparse(r) => r.input.as_ref().map(SparseRepr::feature),
+            #[cfg(feature = "op-spectrum")]
+            Self::Spectrum(r) => r.feature(),
             _ => None,
         };
         let other = match self {
@@ -182,6 +210,8 @@ impl Record {
     pub const fn kept(&self) -> Option<u32> {
         match self {
             Self::History(r) if cfg!(feature = "op-history") => Some(r.kept),
+            #[cfg(feature = "op-micro-frontend")]
+            Self::MicroFrontend(r) => r.kept,
             Self::Recurrent(r) if cfg!(feature = "op-recurrent") => r.kept,
             Self::RecurrentSparse(r) if cfg!(feature = "op-recurrent-sparse") => r.layer.kept,
             _ => None,

@@ -296,7 +296,10 @@ mod tests {
                 record::DepthwisePlanar, record::ConvWinograd, record::ConvRowMajor, record::ConvWeightShared, record::DepthwiseWeightShared, NestedHead,
                 record::FullyConnectedSparse, record::ConvSparse, record::Recurrent,
                 record::RecurrentSparse, record::Gather, record::Scatter, record::TopK, record::Cast, record::GridSample, record::ConvWeightOnly,
-                record::Elementary, record::BinaryMath, record::Branch,
+                record::Elementary, record::BinaryMath, record::Branch, record::Spectrum,
+                record::FullyConnectedBanded, record::MicroFrontend,
+                record::ConvInt16, record::BinaryInt16, record::PoolInt16, record::SoftmaxInt16, record::SigmoidInt16,
+                record::LutInt16, record::RequantizeInt16, record::QuantizeInt16, record::DequantizeInt16, record::ReduceInt16,
             );
         }
     }

@@ -132,6 +132,8 @@ const fn tensor(cursor: Cursor<'_>) -> (IoRepr, Cursor<'_>) {
             0 => DType::I8,
             1 => DType::F32,
             2 => DType::I32,
+            #[cfg(feature = "int16")]
+            3 => DType::I16,
             _ => panic!("the .off file is damaged: unknown element type"),
         },
         scale: f32::from_le_bytes(scale),

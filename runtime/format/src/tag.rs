@@ -50,13 +50,26 @@ pub enum Tag {
     Cast = 53,
     GridSample = 54,
     ConvWeightOnly = 55,
+    Spectrum = 58,
+    FullyConnectedBanded = 59,
     Elementary = 60,
     BinaryMath = 61,
+    MicroFrontend = 62,
+    ConvInt16 = 80,
+    BinaryInt16 = 81,
+    PoolInt16 = 82,
+    SoftmaxInt16 = 83,
+    SigmoidInt16 = 84,
+    LutInt16 = 85,
+    RequantizeInt16 = 86,
+    QuantizeInt16 = 87,
+    DequantizeInt16 = 88,
+    ReduceInt16 = 89,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 60] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -102,8 +115,21 @@ impl Tag {
         Self::Cast,
         Self::GridSample,
         Self::ConvWeightOnly,
+        Self::Spectrum,
+        Self::FullyConnectedBanded,
         Self::Elementary,
         Self::BinaryMath,
+        Self::MicroFrontend,
+        Self::ConvInt16,
+        Self::BinaryInt16,
+        Self::PoolInt16,
+        Self::SoftmaxInt16,
+        Self::SigmoidInt16,
+        Self::LutInt16,
+        Self::RequantizeInt16,
+        Self::QuantizeInt16,
+        Self::DequantizeInt16,
+        Self::ReduceInt16,
     ];
 
     /// The tag with this number, if any.
@@ -161,6 +187,19 @@ impl Tag {
             Self::Cast => "cast",
             Self::GridSample => "grid_sample",
             Self::ConvWeightOnly => "conv_weight_only",
+            Self::Spectrum => "spectrum",
+            Self::FullyConnectedBanded => "fully_connected_banded",
+            Self::MicroFrontend => "micro_frontend",
+            Self::ConvInt16 => "conv_int16",
+            Self::BinaryInt16 => "binary_int16",
+            Self::PoolInt16 => "pool_int16",
+            Self::SoftmaxInt16 => "softmax_int16",
+            Self::SigmoidInt16 => "sigmoid_int16",
+            Self::LutInt16 => "lut_int16",
+            Self::RequantizeInt16 => "requantize_int16",
+            Self::QuantizeInt16 => "quantize_int16",
+            Self::DequantizeInt16 => "dequantize_int16",
+            Self::ReduceInt16 => "reduce_int16",
         }
     }
 }

@@ -9,7 +9,7 @@ pub struct OpHeader {
     /// file uses it to name the operator and to compare it with float. `u16::MAX` if the operator completes no
     /// value, because several operators together compute it.
     pub origin: u16,
-    /// Scale of the output if it is int8, else 0. Only the host uses it, to compare with float.
+    /// Scale of the output if it is int8 or int16, else 0. Only the host uses it, to compare with float.
     pub scale: f32,
     /// Zero point of the output if it is int8, else 0. Used as `scale` is.
     pub zero_point: i8,
@@ -22,6 +22,9 @@ pub enum DType {
     I8,
     F32,
     I32,
+    /// Part of the enum only if an operator on int16 is built: it costs flash.
+    #[cfg(feature = "int16")]
+    I16,
 }
 
 impl DType {
@@ -29,6 +32,8 @@ impl DType {
     pub const fn size(self) -> usize {
         match self {
             Self::I8 => 1,
+            #[cfg(feature = "int16")]
+            Self::I16 => 2,
             Self::F32 | Self::I32 => 4,
         }
     }
@@ -148,7 +153,7 @@ pub struct IoRepr {
     pub offset: u32,
     /// Element type.
     pub dtype: DType,
-    /// Scale of an int8 tensor, else 0.
+    /// Scale of an int8 or int16 tensor, else 0.
     pub scale: f32,
     /// Zero point of an int8 tensor, else 0.
     pub zero_point: i8,

@@ -71,6 +71,21 @@ pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
     portable::products_i8(weights, x, zero, sums);
 }
 
+/// Convolution with int16 activations; see [`portable::conv_int16`].
+pub fn conv_int16(
+    r: &record::ConvInt16,
+    q: &portable::RequantInt16<'_>,
+    weights: &[i8],
+    src: &[i16],
+    dst: &mut [i16],
+) {
+    #[cfg(arm_dsp)]
+    if arm_dsp::conv_int16(r, q, weights, src, dst) {
+        return;
+    }
+    portable::conv_int16(r, q, weights, src, dst);
+}
+
 /// Two int8 operands, element by element; see [`portable::binary_i8`].
 pub fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) {
     #[cfg(arm_mve)]
@@ -109,11 +124,11 @@ pub fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
         return;
     }
     #[cfg(arm_dsp)]
-    if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) {
+    if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) || arm_dsp::pool_i8(r, src, dst) {
         return;
     }
     #[cfg(scalar)]
-    if scalar::average_i8(r, src, dst) {
+    if scalar::average_i8(r, src, dst) || cfg!(feature = "pool-any") && scalar::pool_i8(r, src, dst) {
         return;
     }
     #[cfg(wide)]

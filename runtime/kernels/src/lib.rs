@@ -27,6 +27,8 @@ pub mod layer;
 mod neon;
 #[cfg(any(arm_dsp, scalar, test))]
 mod plane;
+#[cfg(any(arm_dsp, scalar, test))]
+mod pooling;
 pub mod portable;
 mod random;
 pub mod recurrent;

@@ -90,6 +90,9 @@
 //! # Ok::<(), offshoot::store::Error<offshoot::store::nor_flash::NorFlashErrorKind>>(())
 //! ```
 //!
+//! Pages that fail are passed over, also after a reset. With the feature `slots` the module `store::slots` replaces models: a new one is
+//! written beside the one that runs, tried, and kept or given up. The guide's page *Update a model in the field* shows how.
+//!
 //! In flash, a network costs its file and the operators it uses. To link only those, disable the default features and
 //! name the operators; `offshoot inspect model.off --json` lists them as `runtime_features`:
 //!
@@ -108,6 +111,7 @@
 //! | `learn` | yes | models that learn |
 //! | `nested` | yes | files with several networks |
 //! | `store` | yes | learned weights in flash |
+//! | `slots` | no | two slots in flash for models, and deltas between their versions (`store::slots`) |
 //! | `signed` | no | only signed models open, commands need a host key, learned weights are bound to their model; it takes the other ways away |
 //! | `clear-scratch` | yes | the same bits on every target even for files that no exporter writes; see FORMAT.md |
 //! | `arm-mve` | no | assembly kernels on Armv8.1-M cores with Helium (Cortex-M55, M85) |
@@ -141,6 +145,7 @@
 #[cfg(feature = "std")]
 mod aligned;
 mod arena;
+pub mod detect;
 pub mod heads;
 #[doc(hidden)]
 pub mod include;

@@ -11,7 +11,7 @@ const DIGEST: u32 = u32::from_le_bytes(*b"OfCn");
 /// A number in a range of flash that only rises: the least release of a model that the device still accepts
 /// (`Trust::release` of the feature `signed`).
 ///
-/// It is a [`Store`] of four bytes. If power is cut while it rises, it is the old number or the new one. Two pages are enough. A number that
+/// It is a [`Store`] of four bytes. If power is cut while it rises, it is the old number or the new one. Two pages are enough; with three, one may wear out. A number that
 /// the flash no longer gives back whole counts as the one before it: the counter holds against who can send files, not against who can
 /// write to the flash itself.
 #[derive(Debug)]

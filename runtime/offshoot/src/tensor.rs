@@ -1,5 +1,5 @@
-//! Inputs and outputs as numbers: real numbers, quantised by an int8 tensor's scale and zero point, or int8 values as
-//! stored in memory.
+//! Inputs and outputs as numbers: real numbers, quantised by an int8 or int16 tensor's scale and zero point, or int8 and int16
+//! values as stored in memory.
 //!
 //! Values are in arena order: channels last, whatever the layout of the ONNX file. Rounding follows the operator
 //! Quantize on every target: `round(x / scale) + zero_point` in float32, ties away from zero, clamped to -128 … 127.
@@ -7,11 +7,13 @@
 use crate::engine::Engine;
 use offshoot_base::Error;
 use offshoot_format::record::{DType, Dequantize, IoRepr, Quantize};
+#[cfg(feature = "int16")]
+use offshoot_format::record::{DequantizeInt16, QuantizeInt16};
 use offshoot_kernels::portable;
 
 impl Engine<'_, '_> {
     /// Writes real numbers to input `i`: one per element, channels last. An int8 input quantises them: `round(x /
-    /// scale) + zero_point`, ties away from zero, clamped to -128 … 127; NaN becomes the zero point, and a train step
+    /// scale) + zero_point`, ties away from zero, clamped to -128 … 127, and an int16 input likewise; NaN becomes the zero point, and a train step
     /// leaves out a sample with NaN or infinity. An int32 input rounds the same way, without a scale.
     ///
     /// ```
@@ -42,6 +44,11 @@ impl Engine<'_, '_> {
             DType::I32 => {
                 words_mut(bytes).zip(values).for_each(|(to, v)| *to = (libm::roundf(*v) as i32).to_le_bytes())
             }
+            #[cfg(feature = "int16")]
+            DType::I16 => {
+                let r = QuantizeInt16 { src: 0, dst: 0, len: 0, scale: tensor.scale };
+                portable::quantize_int16(&r, values, bytemuck::cast_slice_mut(bytes));
+            }
         }
         Ok(())
     }
@@ -70,11 +77,20 @@ impl Engine<'_, '_> {
             DType::I32 => {
                 words_mut(bytes).zip(values).for_each(|(to, &v)| *to = i32::from(v).to_le_bytes());
             }
+            #[cfg(feature = "int16")]
+            DType::I16 => {
+                let r = QuantizeInt16 { src: 0, dst: 0, len: 0, scale: tensor.scale };
+                for (to, &v) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+                    let mut quantised = [0];
+                    portable::quantize_int16(&r, &[v.into()], &mut quantised);
+                    *to = quantised[0].to_le_bytes();
+                }
+            }
         }
         Ok(())
     }
 
-    /// Reads output `i` as real numbers, channels last. An int8 output gives `(q - zero_point) · scale`.
+    /// Reads output `i` as real numbers, channels last. An int8 or int16 output gives `(q - zero_point) · scale`.
     ///
     /// # Errors
     /// [`Error::NoSuchTensor`] if there is no output `i`; [`Error::TensorLength`] if `values` has another length.
@@ -90,6 +106,11 @@ impl Engine<'_, '_> {
             DType::F32 => values.iter_mut().zip(words(bytes)).for_each(|(v, w)| *v = f32::from_le_bytes(*w)),
             DType::I32 => {
                 values.iter_mut().zip(words(bytes)).for_each(|(v, w)| *v = i32::from_le_bytes(*w) as f32);
+            }
+            #[cfg(feature = "int16")]
+            DType::I16 => {
+                let r = DequantizeInt16 { src: 0, dst: 0, len: 0, scale: tensor.scale };
+                portable::dequantize_int16(&r, bytemuck::cast_slice(bytes), values);
             }
         }
         Ok(())
@@ -110,6 +131,26 @@ impl Engine<'_, '_> {
     /// [`Error::NoSuchTensor`] if there is no output `i`; [`Error::TensorType`] if it is not int8.
     pub fn output_i8(&self, i: usize) -> Result<&[i8], Error> {
         is_i8(self.model().output(i))?;
+        Ok(bytemuck::cast_slice(self.output(i)?))
+    }
+
+    /// Memory of int16 input `i`, to write before a run: for readings that are already quantised.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`] if there is no input `i`; [`Error::TensorType`] if it is not int16.
+    #[cfg(feature = "int16")]
+    pub fn input_i16_mut(&mut self, i: usize) -> Result<&mut [i16], Error> {
+        is_i16(self.model().input(i))?;
+        Ok(bytemuck::cast_slice_mut(self.input_mut(i)?))
+    }
+
+    /// Memory of int16 output `i`, to read after a run and before the next input is written.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`] if there is no output `i`; [`Error::TensorType`] if it is not int16.
+    #[cfg(feature = "int16")]
+    pub fn output_i16(&self, i: usize) -> Result<&[i16], Error> {
+        is_i16(self.model().output(i))?;
         Ok(bytemuck::cast_slice(self.output(i)?))
     }
 
@@ -134,6 +175,8 @@ impl Engine<'_, '_> {
             DType::I8 => first_largest(bytes.iter().map(|&b| b as i8)),
             DType::F32 => first_largest(words(bytes).map(|w| f32::from_le_bytes(*w))),
             DType::I32 => first_largest(words(bytes).map(|w| i32::from_le_bytes(*w))),
+            #[cfg(feature = "int16")]
+            DType::I16 => first_largest(bytes.as_chunks().0.iter().map(|b| i16::from_le_bytes(*b))),
         })
     }
 }
@@ -148,6 +191,12 @@ fn same_length(tensor: &IoRepr, given: usize) -> Result<(), Error> {
 fn is_i8(tensor: Option<IoRepr>) -> Result<(), Error> {
     let is_i8 = tensor.ok_or(Error::NoSuchTensor)?.dtype == DType::I8;
     if is_i8 { Ok(()) } else { Err(Error::TensorType) }
+}
+
+#[cfg(feature = "int16")]
+fn is_i16(tensor: Option<IoRepr>) -> Result<(), Error> {
+    let is_i16 = tensor.ok_or(Error::NoSuchTensor)?.dtype == DType::I16;
+    if is_i16 { Ok(()) } else { Err(Error::TensorType) }
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8; 4]> {

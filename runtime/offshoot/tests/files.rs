@@ -114,7 +114,7 @@ fn sparse_recurrent_layers_are_held_to_their_matrices() {
         assert_eq!(rule(with(Recurrent { steps: 0, ..r.layer })), Rule::Shape);
         // Any damage to the blob is an error or other numbers.
         let bytes = with_records(vec![r.into()]).build();
-        let from = bytes.len() - 1696 + r.layer.blob as usize;
+        let from = bytes.len() - BLOBS + r.layer.blob as usize;
         for bit in 0..160 * 8 {
             let mut bad = bytes.clone();
             bad[from + bit / 8] ^= 1 << (bit % 8);
@@ -161,7 +161,7 @@ fn every_truncation_is_an_error() {
 fn every_flipped_bit_is_survived() {
     for record in every_record() {
         let bytes = with_records(vec![record]).build();
-        let graph_end = bytes.len() - 1696;
+        let graph_end = bytes.len() - BLOBS;
         for bit in 0..graph_end * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

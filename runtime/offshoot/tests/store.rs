@@ -2,7 +2,7 @@
 
 mod flash;
 
-use flash::{Fault, SimulatedFlash, Torn};
+use flash::{Fault, SimulatedFlash, Torn, Worn};
 use offshoot::store::nor_flash::NorFlash;
 use offshoot::store::{Error, Store};
 use proptest::prelude::*;
@@ -149,20 +149,129 @@ fn pages_wear_evenly() {
 
 #[test]
 fn a_worn_page_does_not_hurt_what_is_there() {
-    let mut flash = SimulatedFlash::<4, 4, 64>::new(8);
+    for how in Worn::ALL {
+        let mut flash = SimulatedFlash::<4, 4, 64>::new(8);
+        let range = flash.range();
+        let old = weights(1, 60);
+        Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[&old]).unwrap();
+        flash.worn_pages = vec![(2, 0, how)];
+        let new = weights(2, 60);
+        let mut store = Store::open(&mut flash, range.clone()).unwrap();
+        // The save goes on without the page, and the record remembers it.
+        store.save(MODEL, &[&new]).unwrap();
+        assert_eq!((store.wear().bad_pages, store.capacity()), (1, 3 * 64 - 24 - 2));
+        assert_eq!(loaded(&mut flash, 60), Some(new), "{how:?}");
+        let tried = flash.erasures[2];
+        for seed in 3..20 {
+            Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[&weights(seed, 60)]).unwrap();
+        }
+        assert_eq!((flash.erasures[2], Store::open(&mut flash, range).unwrap().wear().bad_pages), (tried, 1));
+    }
+}
+
+/// Nowhere to go: the save is refused, what was there stays, and a page whose fault was that of a moment comes back.
+#[test]
+fn too_many_worn_pages_refuse_a_save_and_lose_nothing() {
+    let mut flash = SimulatedFlash::<4, 4, 64>::new(5);
     let range = flash.range();
-    let old = weights(1, 60);
+    let old = weights(1, 90);
     Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[&old]).unwrap();
-    flash.dead_pages = vec![2];
-    let new = weights(2, 60);
-    let mut store = Store::open(&mut flash, range).unwrap();
-    assert_eq!(store.save(MODEL, &[&new]), Err(Error::Worn));
-    let mut out = vec![0; 60];
-    store.load(MODEL, &mut out).unwrap();
-    assert_eq!(out, old);
-    // Another try goes to other pages.
-    store.save(MODEL, &[&new]).unwrap();
-    assert_eq!(loaded(&mut flash, 60), Some(new));
+    flash.worn_pages = vec![(2, 0, Worn::Forgets)];
+    let second = weights(2, 90);
+    let mut store = Store::open(&mut flash, range.clone()).unwrap();
+    store.save(MODEL, &[&second]).unwrap();
+    assert_eq!(store.wear().bad_pages, 1);
+    // Pages 3 and 4 hold the save; of 0, 1 and 2 none or one is good.
+    flash.worn_pages = vec![(2, 0, Worn::Forgets), (0, 0, Worn::NoErasure)];
+    let third = weights(3, 90);
+    let mut store = Store::open(&mut flash, range.clone()).unwrap();
+    assert!(store.save(MODEL, &[&third]).is_err());
+    assert_eq!(loaded(&mut flash, 90), Some(second));
+    flash.worn_pages.clear();
+    Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[&third]).unwrap();
+    flash.worn_pages = vec![(0, 0, Worn::Forgets)];
+    let fourth = weights(4, 90);
+    Store::open(&mut flash, range).unwrap().save(MODEL, &[&fourth]).unwrap();
+    assert_eq!(loaded(&mut flash, 90), Some(fourth), "page 2 is back");
+}
+
+/// Saves once a boot while pages fail one after another.
+fn age(worn_pages: Vec<(usize, u32, Worn)>, saves: u32) -> SimulatedFlash<4, 4, 64> {
+    let mut flash = SimulatedFlash::new(16);
+    let range = flash.range();
+    flash.worn_pages = worn_pages;
+    let mut last = None;
+    let (mut lost, mut refused) = (0, 0);
+    for seed in 0..saves {
+        lost += u32::from(loaded(&mut flash, 320) != last);
+        let new = weights(seed, 320);
+        match Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[&new]) {
+            Ok(_) => last = Some(new),
+            Err(_) => refused += 1,
+        }
+    }
+    assert_eq!((lost, refused), (0, 0), "{:?}", flash.worn_pages);
+    flash
+}
+
+/// A save takes 6 of 16 pages, so that two fit beside three bad ones.
+#[test]
+fn ten_thousand_saves_one_a_boot_on_flash_that_ages() {
+    for worn_pages in [
+        vec![],
+        vec![(5, 0, Worn::Forgets)],
+        vec![(0, 300, Worn::NoErasure), (15, 900, Worn::Unreadable)],
+        vec![(7, 100, Worn::Stuck), (8, 2000, Worn::NoProgram), (9, 3000, Worn::Forgets)],
+    ] {
+        let bad: Vec<usize> = worn_pages.iter().map(|&(page, ..)| page).collect();
+        let mut flash = age(worn_pages, 10_000);
+        let good = || (0..16).filter(|page| !bad.contains(page)).map(|page| flash.erasures[page]);
+        let (least, most) = (good().min().unwrap(), good().max().unwrap());
+        let range = flash.range();
+        let wear = Store::open(&mut flash, range).unwrap().wear();
+        println!(
+            "bad {bad:?}: a good page was erased {least} to {most} times; {wear:?} says {}",
+            wear.erasures()
+        );
+        assert!(most - least <= 6, "{least} {most}");
+        assert_eq!((wear.pages, wear.bad_pages as usize), (16, bad.len()));
+        assert!((most..=most * 13 / 10).contains(&wear.erasures()));
+    }
+}
+
+#[test]
+fn any_three_pages_may_fail() {
+    for a in 0..16 {
+        for b in 0..a {
+            for c in 0..b {
+                let how = |n: usize| Worn::ALL[n % Worn::ALL.len()];
+                age(vec![(a, 0, how(a)), (b, 2, how(b + a)), (c, 5, how(c + a))], 24);
+            }
+        }
+    }
+}
+
+/// Power cuts at every byte of a save that meets pages which were bad before, and one that has just failed.
+#[test]
+fn power_cut_beside_worn_pages() {
+    for how in Worn::ALL {
+        let mut flash = SimulatedFlash::<2, 4, 64>::new(12);
+        let range = flash.range();
+        flash.worn_pages = vec![(1, 0, Worn::Forgets), (4, 0, how), (9, 0, how)];
+        let [old, new] = [weights(1, 150), weights(2, 150)];
+        for w in [&new, &old] {
+            Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[w]).unwrap();
+        }
+        let (cuts, kept) = cut_everywhere(&flash, Some(&old), Some(&new), 150, |store| {
+            store.save(MODEL, &[&new]).map(|_| ())
+        });
+        assert!(kept > 0 && kept < cuts);
+        cut_everywhere(&flash, Some(&old), None, 150, |store| match store.factory_reset() {
+            // A page that cannot be erased keeps what it has, and the reset says so when all else is done.
+            Err(Error::Flash(Fault::Worn)) => Ok(()),
+            done => done,
+        });
+    }
 }
 
 /// Flash in which no header can be read is no store, and does not stay so for good: it can be made one.
@@ -182,10 +291,15 @@ fn pages_that_cannot_be_read_are_made_a_store() {
     flash.cut_after(70, Torn::Unreadable, 5);
     assert_eq!(Store::create(&mut flash, range.clone()).unwrap_err(), Error::Flash(Fault::PowerLost));
     assert!(flash.power_on());
-    let mut store = Store::create(&mut flash, range).unwrap();
+    let mut again = flash.clone();
+    let mut store = Store::create(&mut flash, range.clone()).unwrap();
     assert_eq!(store.generation(), None);
     assert_eq!(store.save(MODEL, &[&new]), Ok(1));
-    assert_eq!(loaded(&mut flash, 30), Some(new));
+    assert_eq!(loaded(&mut flash, 30), Some(new.clone()));
+    // In one step; and what is there is opened.
+    assert_eq!(Store::open_or_create(&mut again, range.clone()).unwrap().save(MODEL, &[&new]), Ok(1));
+    assert_eq!(Store::open_or_create(&mut again, range).unwrap().generation(), Some(1));
+    assert_eq!(loaded(&mut again, 30), Some(new));
 }
 
 #[test]
@@ -311,6 +425,41 @@ proptest! {
         store.save(MODEL, &[&saved[0]]).unwrap();
         prop_assert_eq!(loaded(&mut flash, 70), Some(saved[0].clone()));
     }
+
+    /// A record with a right checksum and any list of bad pages: it loads or not; a save after it loads, or is refused.
+    #[test]
+    fn hostile_lists(
+        count in 0..20_u8,
+        list in proptest::collection::vec(prop_oneof![4 => 0..8_u16, 1 => any::<u16>()], 20),
+        rising in any::<bool>(),
+        page in 0..8_usize,
+        length in 0..60_u32,
+        saved in 1..300_usize,
+    ) {
+        let mut flash = SimulatedFlash::<1, 4, 64>::new(8);
+        let range = flash.range();
+        let mut list = list[..usize::from(count)].to_vec();
+        if rising {
+            list.sort_unstable();
+            list.dedup();
+        }
+        let mut body: Vec<u8> = list.iter().flat_map(|page| page.to_le_bytes()).collect();
+        body.resize(body.len() + length as usize, 7);
+        let words = [5, MODEL, length, offshoot::wire::crc32(&body)].map(u32::to_le_bytes);
+        let mut record = [&b"OfB"[..], &[list.len() as u8], words.as_flattened()].concat();
+        record.extend(offshoot::wire::crc32(&record).to_le_bytes());
+        record.extend(body);
+        record.truncate(64);
+        flash.cells()[64 * page..][..record.len()].copy_from_slice(&record);
+        let mut store = Store::open(&mut flash, range.clone()).unwrap();
+        let _ = (store.load(MODEL, &mut vec![0; length as usize]), store.wear(), store.capacity());
+        let new = weights(9, saved);
+        if store.save(MODEL, &[&new]).is_ok() {
+            prop_assert_eq!(loaded(&mut flash, saved), Some(new));
+        }
+        prop_assert!(saved > 230 || loaded(&mut flash, saved).is_some(), "all pages are good");
+        Store::open(&mut flash, range).unwrap().factory_reset().unwrap();
+    }
 }
 
 #[test]
@@ -347,4 +496,25 @@ fn a_release_counter_never_falls_whenever_power_is_cut() {
     Store::open(&mut flash, range.clone()).unwrap().save(5, &[&[1, 2, 3, 4]]).unwrap();
     assert_eq!(ReleaseCounter::open(&mut flash, range).unwrap().value(), 0);
     println!("{cuts} cuts");
+}
+
+/// With a third page, one may wear out.
+#[test]
+fn a_release_counter_rises_beside_a_worn_page() {
+    use offshoot::ReleaseCounter;
+    for how in Worn::ALL {
+        for page in 0..3 {
+            let mut flash = SimulatedFlash::<4, 4, 1024>::new(3);
+            flash.worn_pages = vec![(page, 2, how)];
+            let range = flash.range();
+            for value in 1..40 {
+                ReleaseCounter::open(&mut flash, range.clone()).unwrap().raise(value).unwrap();
+                assert_eq!(
+                    ReleaseCounter::open(&mut flash, range.clone()).unwrap().value(),
+                    value,
+                    "{how:?}"
+                );
+            }
+        }
+    }
 }

@@ -55,6 +55,32 @@ macro_rules! dispatch {
             Record::BinaryMath($r) if cfg!(feature = "op-binary-math") => $call,
             #[cfg(feature = "op-branch")]
             Record::Branch($r) => $call,
+            #[cfg(feature = "int16")]
+            Record::ConvInt16($r) if cfg!(feature = "op-conv-int16") => $call,
+            #[cfg(feature = "int16")]
+            Record::BinaryInt16($r) if cfg!(feature = "op-binary-int16") => $call,
+            #[cfg(feature = "int16")]
+            Record::PoolInt16($r) if cfg!(feature = "op-pool-int16") => $call,
+            #[cfg(feature = "int16")]
+            Record::SoftmaxInt16($r) if cfg!(feature = "op-softmax-int16") => $call,
+            #[cfg(feature = "int16")]
+            Record::SigmoidInt16($r) if cfg!(feature = "op-sigmoid-int16") => $call,
+            #[cfg(feature = "int16")]
+            Record::LutInt16($r) if cfg!(feature = "op-lut-int16") => $call,
+            #[cfg(feature = "int16")]
+            Record::RequantizeInt16($r) if cfg!(feature = "op-requantize-int16") => $call,
+            #[cfg(feature = "int16")]
+            Record::QuantizeInt16($r) if cfg!(feature = "op-quantize-int16") => $call,
+            #[cfg(feature = "int16")]
+            Record::DequantizeInt16($r) if cfg!(feature = "op-dequantize-int16") => $call,
+            #[cfg(feature = "int16")]
+            Record::ReduceInt16($r) if cfg!(feature = "op-reduce-int16") => $call,
+            #[cfg(feature = "op-spectrum")]
+            Record::Spectrum($r) => $call,
+            #[cfg(feature = "op-fully-connected-banded")]
+            Record::FullyConnectedBanded($r) => $call,
+            #[cfg(feature = "op-micro-frontend")]
+            Record::MicroFrontend($r) => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
@@ -102,8 +128,25 @@ macro_rules! dispatch {
             | Record::Elementary(_)
             | Record::BinaryMath(_)
             | Record::FusedRows(_) => $other,
-            // It is part of the enum only if it is built, unless another crate asks for it.
-            #[cfg(not(feature = "op-branch"))]
+            #[cfg(feature = "int16")]
+            Record::ConvInt16(_)
+            | Record::BinaryInt16(_)
+            | Record::PoolInt16(_)
+            | Record::SoftmaxInt16(_)
+            | Record::SigmoidInt16(_)
+            | Record::LutInt16(_)
+            | Record::RequantizeInt16(_)
+            | Record::QuantizeInt16(_)
+            | Record::DequantizeInt16(_)
+            | Record::ReduceInt16(_) => $other,
+            // Some are part of the enum only if they are built, unless another crate asks for them.
+            #[cfg(not(all(
+                feature = "op-branch",
+                feature = "int16",
+                feature = "op-spectrum",
+                feature = "op-fully-connected-banded",
+                feature = "op-micro-frontend"
+            )))]
             #[allow(unreachable_patterns)]
             _ => $other,
         }

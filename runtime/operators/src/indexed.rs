@@ -181,7 +181,7 @@ impl Operator for Scatter {
         match (self.dtype, self.kind) {
             (_, ScatterKind::Set) | (DType::I8, ScatterKind::Max | ScatterKind::Min) => {}
             (DType::F32, _) => require_f32()?,
-            (DType::I8 | DType::I32, _) => return Err(Rule::Format),
+            _ => return Err(Rule::Format),
         }
         product([self.rows.count()?, u64::from(self.rows.run) + 4])
     }
@@ -241,7 +241,7 @@ impl Operator for TopK {
         match self.dtype {
             DType::I8 => {}
             DType::F32 => require_f32()?,
-            DType::I32 => return Err(Rule::Format),
+            _ => return Err(Rule::Format),
         }
         product([self.outer, self.extent, self.inner].map(u64::from).into_iter().chain([self.k.into()]))
     }
@@ -261,7 +261,7 @@ impl Operator for TopK {
                 let (src, dst) = memory.split(src, dst)?;
                 kernels::top_k_f32(self, src, dst);
             }
-            DType::F32 | DType::I32 => return Err(Rule::Format),
+            _ => return Err(Rule::Format),
         }
         Ok(())
     }

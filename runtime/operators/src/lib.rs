@@ -12,6 +12,8 @@
 
 mod tiled;
 
+#[cfg(feature = "op-fully-connected-banded")]
+mod banded;
 #[cfg(feature = "op-branch")]
 mod branch;
 mod conv;
@@ -24,7 +26,11 @@ mod grid_sample;
 mod history;
 mod huffman;
 mod indexed;
+#[cfg(feature = "int16")]
+mod int16;
 mod matmul;
+#[cfg(feature = "op-micro-frontend")]
+mod micro_frontend;
 mod movement;
 mod nested;
 mod norm;
@@ -42,6 +48,8 @@ mod rows;
 mod shape;
 mod single_multiply;
 mod sparse;
+#[cfg(feature = "op-spectrum")]
+mod spectrum;
 mod weight_only;
 mod weights;
 mod winograd;

@@ -102,7 +102,7 @@ impl Operator for ArgMax {
         match self.dtype {
             DType::I8 => {}
             DType::F32 => require_f32()?,
-            DType::I32 => return Err(Rule::Format),
+            _ => return Err(Rule::Format),
         }
         Ok(src.len as u64)
     }
@@ -122,7 +122,7 @@ impl Operator for ArgMax {
                 let (src, dst) = memory.split(src, dst)?;
                 kernels::argmax_f32(self, src, dst);
             }
-            DType::F32 | DType::I32 => return Err(Rule::Format),
+            _ => return Err(Rule::Format),
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ impl Operator for Resize {
                 require_f32()?;
                 |w| (0.0..=1.0).contains(&f32::from_bits(w))
             }
-            DType::I32 => return Err(Rule::Format),
+            _ => return Err(Rule::Format),
         };
         let mut entries = self.entries(limits.blobs)?.chunks_exact(2).enumerate();
         let inside = entries.all(|(i, entry)| match *entry {
@@ -84,6 +84,8 @@ impl Operator for Resize {
         match (self.bilinear, self.dtype) {
             (false, DType::I8) => self.nearest::<u8>(memory)?,
             (false, DType::F32 | DType::I32) => self.nearest::<u32>(memory)?,
+            #[cfg(feature = "int16")]
+            (false, DType::I16) => self.nearest::<u16>(memory)?,
             (true, DType::I8) => {
                 let [src, dst] = self.spans()?;
                 let table = self.entries(memory.blobs())?;

@@ -17,6 +17,11 @@ impl<'a> RamFlash<'a> {
         let len = bytes.len() / PAGE * PAGE;
         Self(&mut bytes[..len])
     }
+
+    /// What it holds.
+    pub fn bytes(&self) -> &[u8] {
+        self.0
+    }
 }
 
 impl ErrorType for RamFlash<'_> {

@@ -48,9 +48,9 @@ struct Encoder<'a, 'v> {
 }
 
 impl Encoder<'_, '_> {
-    /// Appends sample `index`. An int8 array goes into an int8 input unchanged; a uint8 array does so minus 128 if the
+    /// Appends sample `index`. An int8 array goes into an int8 input unchanged, and so for int16; a uint8 array does so minus 128 if the
     /// input is uint8 in the ONNX file. Any other array holds real numbers, which are quantised by the scale and zero
-    /// point of an int8 input.
+    /// point of an int8 or int16 input.
     ///
     /// # Errors
     /// A value is NaN or infinite, or an int32 input is given fractions or numbers beyond 32 bits.
@@ -64,6 +64,10 @@ impl Encoder<'_, '_> {
             (DType::I8, View::U8(a)) if port.takes_unsigned(array) => {
                 let flat = a.as_slice().unwrap_or_default();
                 bytes.extend(layout.sample(flat, index).map(|v| v.wrapping_sub(128)));
+            }
+            (DType::I16, View::I16(a)) => {
+                let flat = a.as_slice().unwrap_or_default();
+                bytes.extend(layout.sample(flat, index).flat_map(i16::to_le_bytes));
             }
             (DType::I32, _) => {
                 let range = index * layout.len..(index + 1) * layout.len;
@@ -81,7 +85,7 @@ impl Encoder<'_, '_> {
                     bytes.extend(fits.to_le_bytes());
                 }
             }
-            (DType::I8 | DType::F32, _) => {
+            (DType::I8 | DType::I16 | DType::F32, _) => {
                 let mut sample = array.f32_range(index * layout.len..(index + 1) * layout.len);
                 if let Some(v) = sample.iter().find(|v| !v.is_finite()) {
                     let message = format!("{what}: sample {index} contains {v}");

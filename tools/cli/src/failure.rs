@@ -60,9 +60,11 @@ impl Failure {
     /// Arguments that clap refuses.
     pub fn arguments(error: &clap::Error) -> Self {
         let message = error.to_string();
-        let first = message.lines().next().unwrap_or("").trim_start_matches("error: ");
+        // The first paragraph: what is wrong and which arguments it is about.
+        let lines = message.lines().map(str::trim).take_while(|line| !line.is_empty());
+        let first = lines.collect::<Vec<_>>().join(" ");
         let help = "run `offshoot --help`, or `offshoot COMMAND --help`, for the arguments";
-        Self::new(Kind::Usage, first, help)
+        Self::new(Kind::Usage, first.trim_start_matches("error: "), help)
     }
 
     /// The failure to read `path`.

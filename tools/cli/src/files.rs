@@ -203,6 +203,9 @@ const TFLITE: &str = "a TensorFlow Lite model (.tflite)";
 /// Recognises a file of a wrong type by its first bytes: what it is, and what to do. `None` if it is not recognised.
 pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
     use std::io::Read;
+    if path.is_dir() {
+        return Some(("a folder", "give the file in it"));
+    }
     let mut head = [0; 64];
     let mut file = std::fs::File::open(path).ok()?;
     let mut len = 0;

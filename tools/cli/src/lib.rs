@@ -3,9 +3,11 @@
 
 pub mod batch;
 pub mod commands;
+pub mod delta;
 pub mod encode;
 pub mod failure;
 pub mod files;
+pub mod front_end;
 pub mod measure;
 pub mod metrics;
 mod policy;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use offshoot_cli::commands::{
-    compile, compress, demo, eval, inspect, keygen, learn, merge, profile, qat, rank, run, search,
-    sensitivity, sign, target, verify, verify_signature,
+    compile, compress, delta, demo, eval, frontend, inspect, keygen, learn, merge, profile, qat, rank, run,
+    search, sensitivity, sign, target, verify, verify_signature,
 };
 use offshoot_cli::{Failure, Outcome, Ui};
 
@@ -29,6 +29,8 @@ enum Verb {
     Inspect(inspect::Args),
     /// Compile a network (.onnx, .tflite) to a .off file.
     Compile(compile::Args),
+    /// Make a front end: an ONNX file that turns samples of a signal into a network's features.
+    Frontend(frontend::Args),
     /// Shrink a network until it fits a flash and RAM budget.
     Compress(compress::Args),
     /// Search a super-network for the best sub-network of each size that fits a device.
@@ -57,6 +59,8 @@ enum Verb {
     Sign(sign::Args),
     /// Check a signed model as a device does.
     VerifySignature(verify_signature::Args),
+    /// Make what a device needs to get from one version of a model to the next.
+    Delta(delta::Args),
     /// List the known targets, or probe which of them answer.
     Target(target::Args),
 }
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => show(&ui, demo::run(&ui, args)),
         Verb::Inspect(args) => show(&ui, inspect::run(&ui, args)),
         Verb::Compile(args) => show(&ui, compile::run(&ui, args)),
+        Verb::Frontend(args) => show(&ui, frontend::run(&ui, args)),
         Verb::Compress(args) => show(&ui, compress::run(&ui, args)),
         Verb::Search(args) => show(&ui, search::run(&ui, args)),
         Verb::Sensitivity(args) => show(&ui, sensitivity::run(&ui, args)),
@@ -85,6 +90,7 @@ fn main() -> ExitCode {
         Verb::Keygen(args) => show(&ui, keygen::run(&ui, args)),
         Verb::Sign(args) => show(&ui, sign::run(&ui, args)),
         Verb::VerifySignature(args) => show(&ui, verify_signature::run(&ui, args)),
+        Verb::Delta(args) => show(&ui, delta::run(&ui, args)),
         Verb::Target(args) => show(&ui, target::run(&ui, args)),
     };
     match result {

@@ -1,7 +1,7 @@
 //! Converts between users' arrays and a model's inputs and outputs: shapes, layouts, element types, scales.
 
 use ndarray::{ArrayD, Axis, IxDyn};
-use offshoot::format::record::{DType, Declared, IoRepr, Quantize};
+use offshoot::format::record::{DType, Declared, IoRepr, Quantize, QuantizeInt16};
 use offshoot_data::npy::{Array, View};
 use offshoot_ir::{Graph, ValueId};
 
@@ -17,7 +17,7 @@ pub struct Port {
     pub channels_first_outside: bool,
     /// Element type in memory.
     pub dtype: DType,
-    /// Scale, for int8.
+    /// Scale, for int8 and int16.
     pub scale: f32,
     /// Zero point, for int8.
     pub zero_point: i8,
@@ -49,6 +49,7 @@ impl Port {
             channels_first_outside: value.channels_first_outside,
             dtype: match value.dtype {
                 offshoot_ir::DType::I8 => DType::I8,
+                offshoot_ir::DType::I16 => DType::I16,
                 offshoot_ir::DType::F32 => DType::F32,
                 offshoot_ir::DType::I32 | offshoot_ir::DType::I64 => DType::I32,
             },
@@ -170,8 +171,8 @@ impl Port {
         }
     }
 
-    /// Samples as real numbers in memory order: `[N, len]`. An int8 array for an int8 port is dequantised, and so is a
-    /// uint8 array if the ONNX file has uint8.
+    /// Samples as real numbers in memory order: `[N, len]`. An int8 array for an int8 port is dequantised, and so are an
+    /// int16 array for an int16 port, and a uint8 array if the ONNX file has uint8.
     ///
     /// # Errors
     /// The shape is wrong, a value is NaN or infinite, or the ONNX type does not hold it.
@@ -183,6 +184,9 @@ impl Port {
             for v in samples.iter_mut().flatten() {
                 *v = (*v - offset - f32::from(self.zero_point)) * self.scale;
             }
+        }
+        if self.dtype == DType::I16 && matches!(array, Array::I16(_)) {
+            samples.iter_mut().flatten().for_each(|v| *v *= self.scale);
         }
         for (i, sample) in samples.iter().enumerate() {
             self.check_bool(sample, what, i)?;
@@ -202,6 +206,13 @@ impl Port {
     pub fn encode_real(&self, values: impl Iterator<Item = f32>) -> Vec<u8> {
         match self.dtype {
             DType::I8 => self.quantise(&values.collect::<Vec<_>>()),
+            DType::I16 => {
+                let values: Vec<f32> = values.collect();
+                let record = QuantizeInt16 { src: 0, dst: 0, len: values.len() as u32, scale: self.scale };
+                let mut out = vec![0i16; values.len()];
+                offshoot::kernels::portable::quantize_int16(&record, &values, &mut out);
+                out.into_iter().flat_map(i16::to_le_bytes).collect()
+            }
             DType::F32 => values.flat_map(f32::to_le_bytes).collect(),
             DType::I32 => values.flat_map(|v| (v as i32).to_le_bytes()).collect(),
         }
@@ -222,6 +233,7 @@ impl Port {
                 let zp = i32::from(self.zero_point);
                 bytes.iter().map(|b| (i32::from(*b as i8) - zp) as f32 * self.scale).collect()
             }
+            DType::I16 => halves(bytes).map(|v| f32::from(v) * self.scale).collect(),
             DType::F32 => words(bytes).map(f32::from_le_bytes).collect(),
             DType::I32 => words(bytes).map(|w| i32::from_le_bytes(w) as f32).collect(),
         }
@@ -239,6 +251,10 @@ impl Port {
                 self.shaped(samples.len(), samples.iter().flat_map(|s| self.decode(s)).collect())?.into()
             }
             DType::I8 => self.shaped(samples.len(), all().map(|b| b as i8).collect())?.into(),
+            DType::I16 => {
+                let values = samples.iter().flat_map(|s| halves(s)).collect();
+                self.shaped(samples.len(), values)?.into()
+            }
             DType::F32 => {
                 let values = samples.iter().flat_map(|s| words(s)).map(f32::from_le_bytes).collect();
                 self.shaped(samples.len(), values)?.into()
@@ -266,6 +282,10 @@ impl Port {
         }
         Ok(array)
     }
+}
+
+fn halves(bytes: &[u8]) -> impl Iterator<Item = i16> + '_ {
+    bytes.as_chunks().0.iter().map(|b| i16::from_le_bytes(*b))
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> + '_ {

@@ -44,7 +44,7 @@ impl Saturated {
 /// Counts saturated values.
 #[derive(Debug)]
 pub(crate) struct Saturation {
-    /// Range of an int8 input; `None` for other types, which do not saturate.
+    /// Range of an int8 or int16 input; `None` for other types, which do not saturate.
     represents: Option<(f32, f32)>,
     /// Half a quantisation step: values up to this far outside still round to the end of the range.
     half: f32,
@@ -58,9 +58,13 @@ pub(crate) struct Saturation {
 impl Saturation {
     pub(crate) fn new(port: &Port) -> Self {
         let zero = f32::from(port.zero_point);
-        let ends = ((-128.0 - zero) * port.scale, (127.0 - zero) * port.scale);
+        let ends = |least: f32, most: f32| ((least - zero) * port.scale, (most - zero) * port.scale);
         Self {
-            represents: (port.dtype == DType::I8).then_some(ends),
+            represents: match port.dtype {
+                DType::I8 => Some(ends(-128.0, 127.0)),
+                DType::I16 => Some(ends(-32768.0, 32767.0)),
+                DType::F32 | DType::I32 => None,
+            },
             half: port.scale / 2.0,
             outside: 0,
             all: 0,

@@ -15,12 +15,16 @@ pub trait Outcome: Serialize {
     fn render(&self) -> String;
 }
 
-/// Prints a line on stdout.
+/// Prints a line on stdout; on stderr if a file went to stdout (`-o /dev/stdout`), so that it stays whole.
 ///
 /// # Errors
 /// Stdout cannot be written, because the disk is full for instance. A reader that stopped reading
 /// (`offshoot … | head`) is not an error.
 pub fn print(text: &str) -> Result<()> {
+    if offshoot_report::wrote_to_stdout() {
+        eprintln!("{text}");
+        return Ok(());
+    }
     let mut out = std::io::stdout();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -1,9 +1,8 @@
 //! Log-mel spectrogram and MFCC of a sound.
 //!
-//! Frames are weighted with a periodic Hann window. The power spectrum is summed in triangular bands that are equally
-//! spaced on the HTK mel scale (`2595 · log10(1 + f / 700)`), with peak 1 and no normalisation by width. The natural
-//! logarithm of the band energy plus `floor` follows. MFCC are the orthonormal DCT-II of that. The arithmetic is
-//! float64 with `libm` in a fixed order, so that every machine gives the same features.
+//! Frames are weighted with a periodic Hann window. The power or magnitude spectrum is summed in triangular bands that are equally
+//! spaced on a mel scale ([`Filters`]). The logarithm of the band energy plus `floor` follows. MFCC are the orthonormal DCT-II of
+//! that. The arithmetic is float64 with `libm` in a fixed order, so that every machine gives the same features.
 
 use std::f64::consts::PI;
 
@@ -30,6 +29,44 @@ pub struct FrontEnd {
     pub floor: f64,
     /// Number of cepstral coefficients; `None` for log-mel energies.
     pub coefficients: Option<usize>,
+    /// Whether the bands sum magnitudes instead of powers.
+    pub magnitude: bool,
+    /// Shape of the bands.
+    pub filters: Filters,
+    /// Whether energies are in decibel (10 · log10 of a power, 20 · log10 of a magnitude) instead of natural logarithms.
+    pub decibel: bool,
+}
+
+/// Triangular bands on a mel scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filters {
+    /// HTK's scale, `2595 · log10(1 + f / 700)`; triangles in Hz with peak 1 (torchaudio's default).
+    Htk,
+    /// HTK's scale; triangles in mel with peak 1, and nothing of the bin at 0 Hz; a DCT with the same
+    /// factor for all coefficients (TensorFlow's `linear_to_mel_weight_matrix` and `mfccs_from_log_mel_spectrograms`).
+    TensorFlow,
+    /// Slaney's scale, linear below 1 kHz; triangles in Hz with area 1 (librosa's default).
+    Slaney,
+}
+
+impl Filters {
+    fn mel(self, hz: f64) -> f64 {
+        match self {
+            Self::Slaney if hz < 1000.0 => hz * 3.0 / 200.0,
+            Self::Slaney => 15.0 + libm::log(hz / 1000.0) * 27.0 / libm::log(6.4),
+            Self::TensorFlow => 1127.0 * libm::log(1.0 + hz / 700.0),
+            Self::Htk => 2595.0 * libm::log10(1.0 + hz / 700.0),
+        }
+    }
+
+    fn hertz(self, mel: f64) -> f64 {
+        match self {
+            Self::Slaney if mel < 15.0 => mel * 200.0 / 3.0,
+            Self::Slaney => 1000.0 * libm::exp((mel - 15.0) * libm::log(6.4) / 27.0),
+            Self::TensorFlow => 700.0 * (libm::exp(mel / 1127.0) - 1.0),
+            Self::Htk => 700.0 * (libm::pow(10.0, mel / 2595.0) - 1.0),
+        }
+    }
 }
 
 impl FrontEnd {
@@ -46,6 +83,9 @@ impl FrontEnd {
             range: (20.0, (f64::from(sample_rate) / 2.0).min(4000.0)),
             floor: 1e-6,
             coefficients: Some(10),
+            magnitude: false,
+            filters: Filters::Htk,
+            decibel: false,
         }
     }
 
@@ -57,9 +97,7 @@ impl FrontEnd {
     pub fn features(&self, samples: &[f32]) -> Result<Array2<f32>> {
         self.check()?;
         let fft = Fft::new(self.fft);
-        let hann: Vec<f64> = (0..self.window)
-            .map(|i| 0.5 - 0.5 * libm::cos(2.0 * PI * i as f64 / self.window as f64))
-            .collect();
+        let hann = self.hann();
         let filters = self.mel_filters();
         let frames = samples.len().saturating_sub(self.window) / self.hop + 1;
         let mut log_mel = Array2::zeros((frames, self.bands));
@@ -70,19 +108,48 @@ impl FrontEnd {
             for ((f, &s), &w) in frame.iter_mut().zip(&samples[begin..]).zip(&hann) {
                 *f = f64::from(s) * w;
             }
-            let power = fft.power(&frame);
+            let mut power = fft.power(&frame);
+            if self.magnitude {
+                power.iter_mut().for_each(|p| *p = p.sqrt());
+            }
             for (band, energy) in row.iter_mut().enumerate() {
                 let weighted = filters.row(band).iter().zip(&power).map(|(w, p)| w * p).sum::<f64>();
-                *energy = libm::log(weighted + self.floor);
+                *energy = match self.decibel {
+                    true => self.decibels() * libm::log10(weighted + self.floor),
+                    false => libm::log(weighted + self.floor),
+                };
             }
         }
         Ok(match self.coefficients {
-            Some(n) => project(&log_mel, &dct(self.bands, n)),
+            Some(n) => project(&log_mel, &self.cosines(n)),
             None => log_mel.mapv(|v| v as f32),
         })
     }
 
-    fn check(&self) -> Result<()> {
+    /// The first `n` columns of the DCT-II, `[bands, n]`: orthonormal, or with the same factor for all as TensorFlow's.
+    pub fn cosines(&self, n: usize) -> Array2<f64> {
+        let mut cosines = dct(self.bands, n);
+        if self.filters == Filters::TensorFlow {
+            cosines.column_mut(0).mapv_inplace(|v| v * std::f64::consts::SQRT_2);
+        }
+        cosines
+    }
+
+    /// Factor of the decimal logarithm for decibel.
+    pub fn decibels(&self) -> f64 {
+        if self.magnitude { 20.0 } else { 10.0 }
+    }
+
+    /// The window, periodic: one value for each sample of a frame.
+    pub fn hann(&self) -> Vec<f64> {
+        (0..self.window).map(|i| 0.5 - 0.5 * libm::cos(2.0 * PI * i as f64 / self.window as f64)).collect()
+    }
+
+    /// Whether the settings fit together.
+    ///
+    /// # Errors
+    /// They contradict each other.
+    pub fn check(&self) -> Result<()> {
         let nyquist = f64::from(self.sample_rate) / 2.0;
         let rules = [
             (self.window > 0 && self.hop > 0, "window and hop must be at least one sample"),
@@ -108,16 +175,24 @@ impl FrontEnd {
     }
 
     /// Weights of the spectrum's bins in each band: `[bands, fft / 2 + 1]`.
-    fn mel_filters(&self) -> Array2<f64> {
-        let mel = |hz: f64| 2595.0 * libm::log10(1.0 + hz / 700.0);
-        let hz = |mel: f64| 700.0 * (libm::pow(10.0, mel / 2595.0) - 1.0);
-        let (low, high) = (mel(self.range.0), mel(self.range.1));
+    pub fn mel_filters(&self) -> Array2<f64> {
+        let filters = self.filters;
+        let (low, high) = (filters.mel(self.range.0), filters.mel(self.range.1));
         let step = (high - low) / (self.bands + 1) as f64;
-        let edges: Vec<f64> = (0..self.bands + 2).map(|i| hz(low + step * i as f64)).collect();
+        // The triangles' axis is mel or Hz.
+        let in_mel = filters == Filters::TensorFlow;
+        let place = |mel: f64| if in_mel { mel } else { filters.hertz(mel) };
+        let edges: Vec<f64> = (0..self.bands + 2).map(|i| place(low + step * i as f64)).collect();
         Array2::from_shape_fn((self.bands, self.fft / 2 + 1), |(band, bin)| {
-            let f = bin as f64 * f64::from(self.sample_rate) / self.fft as f64;
+            let hertz = bin as f64 * f64::from(self.sample_rate) / self.fft as f64;
+            let f = if in_mel { filters.mel(hertz) } else { hertz };
             let (left, peak, right) = (edges[band], edges[band + 1], edges[band + 2]);
-            ((f - left) / (peak - left)).min((right - f) / (right - peak)).max(0.0)
+            let height = match filters {
+                Filters::Slaney => 2.0 / (right - left),
+                Filters::TensorFlow if bin == 0 => 0.0,
+                Filters::TensorFlow | Filters::Htk => 1.0,
+            };
+            height * ((f - left) / (peak - left)).min((right - f) / (right - peak)).max(0.0)
         })
     }
 }

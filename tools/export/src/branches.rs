@@ -99,8 +99,7 @@ impl Groups {
         }
         for at in (0..nodes).rev() {
             let node = &graph.nodes[at];
-            let keeps =
-                matches!(node.op, Op::History { .. }) || stateful && matches!(node.op, Op::Recurrent { .. });
+            let keeps = keeps(&node.op) || stateful && matches!(node.op, Op::Recurrent { .. });
             let path = match shared[node.output.0 as usize].take() {
                 // What keeps a state runs always: its state follows all samples.
                 Some(path) if !keeps => path,
@@ -224,5 +223,14 @@ impl Order<'_> {
             self.level(&inner);
             self.events.push(Event::End { switches: members.clone(), number });
         }
+    }
+}
+
+/// Whether an operator keeps a state between runs by itself.
+fn keeps(op: &Op) -> bool {
+    match op {
+        Op::History { .. } => true,
+        Op::MicroFrontend(settings) => settings.keeps,
+        _ => false,
     }
 }

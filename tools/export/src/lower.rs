@@ -8,13 +8,17 @@ mod binary;
 mod branch;
 mod context;
 mod conv;
+mod functions;
 mod indexed;
+mod int16;
+mod int16_tables;
 mod layout;
 mod linear;
 mod normalise;
 mod recurrent;
 mod reduce;
 mod resize;
+mod spectral;
 mod tables;
 mod unary;
 
@@ -49,6 +53,7 @@ pub(crate) fn lower(
         role,
         out: Draft { sharing, role, widest: widest(graph), ..Draft::default() },
         places: HashMap::new(),
+        functions: functions::Functions::of(graph),
         node: None,
         arrange: options.arrange,
         learns: false,
@@ -73,6 +78,9 @@ pub(crate) fn lower(
             }
             continue;
         };
+        if context.functions.is_unread(at) {
+            continue;
+        }
         let node = &graph.nodes[at];
         let is_last = Some(&node.name) == last.map(|n| &n.name);
         let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name, is_last));
@@ -116,6 +124,8 @@ pub(crate) struct Context<'g> {
     role: Role,
     pub(crate) out: Draft,
     places: HashMap<ValueId, Buffer>,
+    /// Functions that tables compute.
+    functions: functions::Functions,
     /// The node being lowered.
     node: Option<&'g Node>,
     /// Whether weights may be arranged for the fast kernels.
@@ -142,8 +152,14 @@ impl<'g> Context<'g> {
         // The last operator that writes the whole output completes the value.
         if let Some(&buffer) = self.places.get(&node.output) {
             let len = self.out.buffers[buffer];
+            let moves = |op: &Operator| {
+                matches!(op.record, Record::Copy(_) | Record::Fill(_) | Record::Pad(_) | Record::History(_))
+            };
             let whole = |op: &Operator| written_bytes(&op.record).is_none_or(|n| n == u64::from(len));
             match self.out.steps[first..].last_mut() {
+                // The runtime sees copied int16 as bytes.
+                Some(Step::Operator(op))
+                    if moves(op) && self.graph.value(node.output).dtype == DType::I16 => {}
                 Some(Step::Operator(op)) if op.write == buffer && whole(op) => op.origin = Some(node.output),
                 Some(Step::Conv(conv)) if conv.y.buffer == buffer => conv.origin = Some(node.output),
                 _ => {}
@@ -154,6 +170,9 @@ impl<'g> Context<'g> {
 
     fn lower_node(&mut self, node: &'g Node) -> Lowering {
         let y = node.output;
+        if let Some((x, table)) = self.functions.get(y) {
+            return functions::look_up(self, x, y, &table);
+        }
         match &node.op {
             Op::Reshape => return layout::reshape(self, node.inputs[0], y),
             Op::Transpose { perm } => return layout::transpose(self, node.inputs[0], y, perm),
@@ -184,10 +203,19 @@ impl<'g> Context<'g> {
             Op::Quantize => return self.quantize(&x, &y),
             Op::Dequantize => return self.dequantize(&x, &y),
             Op::Requantize => return self.requantize(&x, &y, None),
-            Op::ArgMax { axis, select_last } => return reduce::argmax(self, &x, &y, *axis, *select_last),
-            Op::TopK { axis, k, largest } => return indexed::top_k(self, &x, &y, *axis, *k, *largest),
+            Op::ArgMax { .. } | Op::TopK { .. } if x.is_i16() => {
+                let real = self.as_f32(&x)?;
+                return self.indices(node, &real, &y);
+            }
+            Op::ArgMax { .. } | Op::TopK { .. } => return self.indices(node, &x, &y),
             Op::Cast => return indexed::cast(self, &x, &y),
             _ => {}
+        }
+        if self.reads_or_writes_int16(node) {
+            return match int16::obstacle(self.graph, node, &x, &y) {
+                None => int16::lower(self, node, &x, &y, swapped),
+                Some(reason) => self.in_float(node, &x, &y, swapped, reason),
+            };
         }
         match self.int8_obstacle(node, &x, &y) {
             None => {
@@ -196,16 +224,33 @@ impl<'g> Context<'g> {
                 }
                 self.compute(node, &x, &y, swapped)
             }
-            Some(reason) => {
-                self.fall_back(node, reason);
-                let x = self.as_f32(&x)?;
-                if y.dtype == record::DType::F32 {
-                    return self.compute(node, &x, &y, swapped);
-                }
-                let real = self.temp(&y.shape, record::DType::F32, 0.0, 0)?;
-                self.compute(node, &x, &real, swapped)?;
-                self.quantize(&real, &y)
-            }
+            Some(reason) => self.in_float(node, &x, &y, swapped, reason),
+        }
+    }
+
+    /// Computes a node in float32, and says why.
+    fn in_float(&mut self, node: &Node, x: &Tensor, y: &Tensor, swapped: bool, reason: Reason) -> Lowering {
+        self.fall_back(node, reason);
+        let x = self.as_f32(x)?;
+        if y.dtype == record::DType::F32 {
+            return self.compute(node, &x, y, swapped);
+        }
+        let real = self.temp(&y.shape, record::DType::F32, 0.0, 0)?;
+        self.compute(node, &x, &real, swapped)?;
+        self.quantize(&real, y)
+    }
+
+    /// Whether a node has an int16 operand.
+    fn reads_or_writes_int16(&self, node: &Node) -> bool {
+        node.inputs.iter().chain([&node.output]).any(|&v| self.graph.value(v).dtype == DType::I16)
+    }
+
+    /// A node whose output are indices.
+    fn indices(&mut self, node: &Node, x: &Tensor, y: &Tensor) -> Lowering {
+        match &node.op {
+            Op::ArgMax { axis, select_last } => reduce::argmax(self, x, y, *axis, *select_last),
+            Op::TopK { axis, k, largest } => indexed::top_k(self, x, y, *axis, *k, *largest),
+            other => Err(format!("{} has no indices", other.name())),
         }
     }
 
@@ -255,6 +300,9 @@ impl<'g> Context<'g> {
         match &node.op {
             Op::LayerNorm { .. } => Some("layer normalisation has no int8 kernel".into()),
             Op::GridSample { .. } => Some("sampling on a grid has no int8 kernel".into()),
+            Op::Spectrum { .. } | Op::MicroFrontend(_) => {
+                Some("the Fourier transform has no int8 kernel".into())
+            }
             Op::Binary { kind, .. } if kind.is_float_only() => {
                 Some(format!("{} has no int8 kernel", kind.name()))
             }
@@ -282,7 +330,10 @@ impl<'g> Context<'g> {
             Op::ConvTranspose2d { window, groups, activation } => {
                 linear::conv_transpose(self, x, y, &inputs[1..], *window, *groups, *activation)
             }
-            Op::FullyConnected { activation } => conv::fully_connected(self, x, y, &inputs[1..], *activation),
+            Op::FullyConnected { activation } => match spectral::bands(self, x, &inputs[1..])? {
+                Some(bands) => spectral::banded(self, x, y, &bands, *activation),
+                None => conv::fully_connected(self, x, y, &inputs[1..], *activation),
+            },
             Op::MatMul { transpose_b } => linear::matmul(self, x, inputs[1], y, *transpose_b),
             Op::Pool { kind, window, activation } => reduce::pool(self, x, y, *kind, *window, *activation),
             Op::Binary { kind, activation } => {
@@ -299,6 +350,10 @@ impl<'g> Context<'g> {
             Op::Resize(rule) => resize::resize(self, x, y, rule),
             Op::GridSample { kind, outside, align_corners } => {
                 indexed::grid_sample(self, x, inputs[1], y, (*kind, *outside, *align_corners))
+            }
+            Op::MicroFrontend(settings) => spectral::micro_frontend(self, x, y, settings),
+            Op::Spectrum { frame, hop, size, part } => {
+                spectral::spectrum(self, x, y, inputs.get(1).copied(), ([*frame, *hop, *size], *part))
             }
             Op::Reduce { kind, axes } => reduce::reduce(self, x, y, *kind, axes),
             other => Err(format!("{} is not lowered here", other.name())),

@@ -18,7 +18,7 @@ pub(crate) struct Tensor {
     pub(crate) buffer: Buffer,
     pub(crate) shape: Vec<usize>,
     pub(crate) dtype: record::DType,
-    /// Scale and zero point of int8, else (0, 0).
+    /// Scale and zero point of int8 and int16, else (0, 0).
     pub(crate) scale: f32,
     pub(crate) zp: i8,
 }
@@ -30,6 +30,10 @@ impl Tensor {
 
     pub(crate) fn is_i8(&self) -> bool {
         self.dtype == record::DType::I8
+    }
+
+    pub(crate) fn is_i16(&self) -> bool {
+        self.dtype == record::DType::I16
     }
 
     pub(crate) fn same_numbers(&self, other: &Self) -> bool {
@@ -74,7 +78,7 @@ pub struct Operator {
     pub keeps: Vec<Buffer>,
     /// IR value that it completes.
     pub origin: Option<ValueId>,
-    /// Scale of an int8 output, else 0.
+    /// Scale of an int8 or int16 output, else 0.
     pub scale: f32,
     /// Zero point of an int8 output, else 0.
     pub zero_point: i8,

@@ -116,6 +116,7 @@ impl Observer for Reader<'_> {
 fn largest(bytes: &[u8], dtype: DType) -> u16 {
     let values: Vec<f32> = match dtype {
         DType::I8 => bytes.iter().map(|&b| f32::from(b as i8)).collect(),
+        DType::I16 => bytes.as_chunks().0.iter().map(|b| f32::from(i16::from_le_bytes(*b))).collect(),
         DType::F32 => floats(bytes),
         DType::I32 => words(bytes).map(|w| i32::from_le_bytes(w) as f32).collect(),
     };

@@ -179,6 +179,9 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         if let Some(r) = record.recurrent_mut() {
             r.kept = kept;
         }
+        if let Record::MicroFrontend(r) = &mut record {
+            r.kept = kept;
+        }
         if let Record::History(r) = &mut record {
             r.kept = kept.unwrap_or(0);
         }
@@ -239,6 +242,7 @@ fn describe(graph: &Graph, v: ValueId, offset: u32) -> Result<IoRepr> {
     let dtype = match value.dtype {
         offshoot_ir::DType::F32 => record::DType::F32,
         offshoot_ir::DType::I8 => record::DType::I8,
+        offshoot_ir::DType::I16 => record::DType::I16,
         offshoot_ir::DType::I32 => record::DType::I32,
         offshoot_ir::DType::I64 => return Err(error("is int64, which the device does not support".into())),
     };
@@ -258,6 +262,7 @@ pub(crate) fn numbers(value: &Value) -> (f32, i8) {
         Some(q) if value.dtype == offshoot_ir::DType::I8 && q.scale.len() == 1 => {
             (q.scale[0], q.zero_point[0].clamp(-128, 127) as i8)
         }
+        Some(q) if value.dtype == offshoot_ir::DType::I16 && q.scale.len() == 1 => (q.scale[0], 0),
         _ => (0.0, 0),
     }
 }
@@ -332,10 +337,28 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Branch(r) => shift!(r, src += a),
         Record::Cast(r) => shift!(r, src += a, dst += dst),
         Record::GridSample(r) => shift!(r, src += a, grid += b, dst += dst),
+        Record::Spectrum(r) => shift!(r, src += a, dst += dst),
+        Record::FullyConnectedBanded(r) => shift!(r, src += a, dst += dst),
+        Record::MicroFrontend(r) => shift!(r, src += a, dst += dst),
         Record::Quantize(r) => shift!(r, src += a, dst += dst),
         Record::Dequantize(r) => shift!(r, src += a, dst += dst),
         Record::Requantize(r) => shift!(r, src += a, dst += dst),
         Record::Constant(r) => shift!(r, dst += dst),
+        Record::ConvInt16(r) => shift!(r, src += a, dst += dst),
+        Record::PoolInt16(r) => shift!(r, src += a, dst += dst),
+        Record::SoftmaxInt16(r) => shift!(r, src += a, dst += dst),
+        Record::SigmoidInt16(r) => shift!(r, src += a, dst += dst),
+        Record::LutInt16(r) => shift!(r, src += a, dst += dst),
+        Record::RequantizeInt16(r) => shift!(r, src += a, dst += dst),
+        Record::QuantizeInt16(r) => shift!(r, src += a, dst += dst),
+        Record::DequantizeInt16(r) => shift!(r, src += a, dst += dst),
+        Record::ReduceInt16(r) => shift!(r, src += a, dst += dst),
+        Record::BinaryInt16(r) => {
+            shift!(r, a += a, dst += dst);
+            if let Operand::Arena(offset) = &mut r.b {
+                *offset += b;
+            }
+        }
         Record::Recurrent(r) | Record::RecurrentSparse(record::RecurrentSparse { layer: r, .. }) => {
             shift!(r, src += a, dst += dst);
             r.initial = r.initial.map(|at| at + b);
@@ -375,10 +398,21 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
             Operand::Arena(_) => return [None, None],
         },
         Record::Lut(r) => &mut r.blob,
+        Record::ConvInt16(r) => &mut r.blob,
+        Record::SoftmaxInt16(r) => &mut r.blob,
+        Record::SigmoidInt16(r) => &mut r.blob,
+        Record::LutInt16(r) => &mut r.blob,
+        Record::BinaryInt16(r) => match &mut r.b {
+            Operand::Blob(blob) => blob,
+            Operand::Arena(_) => return [None, None],
+        },
         Record::PRelu(r) => &mut r.blob,
         Record::LayerNorm(r) => &mut r.blob,
         Record::Resize(r) => &mut r.blob,
         Record::Constant(r) => &mut r.blob,
+        Record::FullyConnectedBanded(r) => &mut r.blob,
+        Record::MicroFrontend(r) => &mut r.blob,
+        Record::Spectrum(r) => return [r.window.as_mut(), None],
         Record::Recurrent(r) | Record::RecurrentSparse(record::RecurrentSparse { layer: r, .. }) => {
             &mut r.blob
         }
@@ -422,6 +456,8 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
         Record::Recurrent(r) => r.scratch = scratch / 4,
         Record::RecurrentSparse(r) => r.layer.scratch = scratch / 4,
         Record::ConvSparse(r) => r.scratch = scratch / 4,
+        Record::Spectrum(r) => r.scratch = scratch / 4,
+        Record::MicroFrontend(r) => r.scratch = scratch / 4,
         _ => {}
     }
 }
@@ -460,6 +496,7 @@ fn computes_f32(record: &Record) -> bool {
         Record::TopK(r) => r.dtype == record::DType::F32,
         Record::Scatter(r) => r.dtype == record::DType::F32 && r.kind != record::ScatterKind::Set,
         Record::Cast(_) | Record::GridSample(_) | Record::ConvWeightOnly(_) => true,
+        Record::Spectrum(_) | Record::FullyConnectedBanded(_) | Record::MicroFrontend(_) => true,
         _ => false,
     }
 }

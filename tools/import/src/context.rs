@@ -327,19 +327,24 @@ impl<'a> Context<'a> {
             (op, Some(x)) if keeps_integers(op) => (x.dtype, x.quant.clone()),
             _ => (DType::F32, None),
         };
-        let joins = matches!(op, Op::Concat { .. } | Op::Switch) && dtype == DType::I8;
+        let quantised = matches!(dtype, DType::I8 | DType::I16);
+        let joins = matches!(op, Op::Concat { .. } | Op::Switch) && quantised;
         let joined = &inputs[..inputs.len() - usize::from(op == Op::Switch)];
-        if joins && joined.iter().any(|id| self.graph.value(*id).dtype != DType::I8) {
+        if joins && joined.iter().any(|id| self.graph.value(*id).dtype != dtype) {
             return Err("joins integers with float32".into());
         }
         if joins && joined.iter().any(|id| self.graph.value(*id).quant != quant) {
             return Err("joins integers of different scales; use QLinearConcat".into());
         }
+        let short = |id: &ValueId| self.graph.value(*id).dtype == DType::I16;
+        if !keeps_integers(&op) && !matches!(op, Op::Dequantize) && inputs.iter().any(short) {
+            return Err("computes with the codes of a tensor of 16 bits".into());
+        }
         let name = self.names.unique(name);
         let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let output = self.graph.add_value(value);
-        // Operators that keep int8 have one data input, the first.
-        if dtype == DType::I8 && inputs.first().is_some_and(|x| self.unsigned.contains(x)) {
+        // Operators that keep int8 or int16 have one data input, the first.
+        if quantised && inputs.first().is_some_and(|x| self.unsigned.contains(x)) {
             self.unsigned.insert(output);
         }
         if keeps_integers(&op) && inputs.first().is_some_and(|x| self.truths.contains(x)) {

@@ -6,6 +6,7 @@
 
 mod nodes;
 mod recurrent;
+mod spectral;
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,7 +31,7 @@ pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
     let mut out = Emitter::new(graph);
     let mut unsupported = Vec::new();
     for (id, value) in graph.values.iter().enumerate() {
-        if value.quant.is_some() || value.dtype == DType::I8 {
+        if value.quant.is_some() || matches!(value.dtype, DType::I8 | DType::I16) {
             let reason = "quantised tensors cannot be written".to_owned();
             unsupported.push(Unsupported { node: value.name.clone(), operator: "tensor".into(), reason });
         }
@@ -55,15 +56,22 @@ pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
     proto.input = graph.inputs.iter().map(|id| described(graph, *id)).collect();
     proto.output = graph.outputs.iter().map(|id| described(graph, *id)).collect();
     drop_unread(&mut proto);
+    let mut opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
+    if proto.node.iter().any(|n| n.domain == OWN_DOMAIN) {
+        opset_import.push(OperatorSetIdProto { domain: OWN_DOMAIN.into(), version: 1 });
+    }
     let model = ModelProto {
         ir_version: 8,
         producer_name: "offshoot".into(),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 17 }],
+        opset_import,
         graph: Some(proto),
         ..ModelProto::default()
     };
     Ok(model.encode_to_vec())
 }
+
+/// Domain of the operators that ONNX does not have: `History` and `MicroFrontend`.
+pub(crate) const OWN_DOMAIN: &str = "offshoot";
 
 /// The ONNX graph under construction.
 struct Emitter<'g> {
@@ -140,6 +148,14 @@ impl<'g> Emitter<'g> {
             attribute,
             ..NodeProto::default()
         });
+    }
+
+    /// Appends a node of [`OWN_DOMAIN`].
+    fn own_node(&mut self, kind: &str, inputs: Vec<String>, output: &str, attribute: Vec<AttributeProto>) {
+        self.node(kind, inputs, output, attribute);
+        if let Some(node) = self.proto.node.last_mut() {
+            node.domain = OWN_DOMAIN.into();
+        }
     }
 
     fn constant(&mut self, hint: &str, shape: &[usize], data: &Data) -> String {
@@ -229,6 +245,7 @@ fn tensor(name: &str, shape: &[usize], data: &Data) -> TensorProto {
     let (kind, raw): (DataType, Vec<u8>) = match data {
         Data::F32(v) => (DataType::Float, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Data::I8(v) => (DataType::Int8, v.iter().map(|v| *v as u8).collect()),
+        Data::I16(v) => (DataType::Int16, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Data::I32(v) => (DataType::Int32, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Data::I64(v) => (DataType::Int64, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
     };

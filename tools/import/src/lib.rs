@@ -9,6 +9,7 @@ mod context;
 pub mod emit;
 mod error;
 mod fold;
+mod join;
 mod lift;
 mod model;
 mod names;
@@ -22,5 +23,6 @@ mod window;
 
 pub use emit::emit;
 pub use error::{ImportError, Result, Unsupported};
+pub use join::join;
 pub use lift::{complete, open};
 pub use model::{Dims, OPSETS, import, import_bytes, import_bytes_with, import_with};

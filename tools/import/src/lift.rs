@@ -136,6 +136,11 @@ pub(crate) fn for_kernels(graph: Graph) -> Graph {
     float_constants(table.into_graph())
 }
 
+/// What the name of a value of this type ends with.
+fn suffix(dtype: DType) -> &'static str {
+    if dtype == DType::I16 { "int16" } else { "int8" }
+}
+
 fn is_movement(op: &Op) -> bool {
     matches!(op, Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand)
 }
@@ -204,7 +209,9 @@ fn quantize_above_movement(t: &mut Table, n: usize) -> Option<usize> {
         return None;
     }
     let x = t.node(m).inputs[0];
-    let q = t.new_value(x, "int8", DType::I8, Some(t.node(n).output));
+    let output = t.node(n).output;
+    let dtype = t.value(output).dtype;
+    let q = t.new_value(x, suffix(dtype), dtype, Some(output));
     let (movement, quantize) = (t.node(m).clone(), t.node(n).clone());
     t.swap(
         m,
@@ -226,7 +233,8 @@ fn dequantize_below_movement(t: &mut Table, n: usize) -> Option<usize> {
     }
     let x = t.node(d).inputs[0];
     let output = t.node(n).output;
-    let moved = t.new_value(output, "int8", DType::I8, Some(x));
+    let dtype = t.value(x).dtype;
+    let moved = t.new_value(output, suffix(dtype), dtype, Some(x));
     let dequantize = Node { inputs: vec![moved], output, ..t.node(d).clone() };
     let movement = Node { inputs: vec![x], output: moved, ..t.node(n).clone() };
     t.replace(n, movement);
@@ -249,6 +257,7 @@ fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
         return None;
     }
     let q = t.sole_reader(y).filter(|q| matches!(t.node(*q).op, Op::Quantize))?;
+    let dtype = t.value(t.node(q).output).dtype;
     let mut inputs = Vec::new();
     let mut lifted = false;
     for &x in &t.node(n).inputs {
@@ -258,7 +267,7 @@ fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
             continue;
         }
         match t.producer(x).map(|d| t.node(d)) {
-            Some(Node { op: Op::Dequantize, inputs: from, .. }) => {
+            Some(Node { op: Op::Dequantize, inputs: from, .. }) if t.value(from[0]).dtype == dtype => {
                 inputs.push(from[0]);
                 lifted = true;
             }

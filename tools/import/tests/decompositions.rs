@@ -373,6 +373,9 @@ fn transforms() {
         check("DFT", 17, &[2, 6, 1], attributes, vec![]);
     }
     check("DFT", 17, &[1, 4, 5, 2], vec![int("axis", 2)], vec![]);
+    // A power of two: the fast transform.
+    check("DFT", 17, &[2, 64, 1], vec![int("axis", 1), int("onesided", 1)], vec![]);
+    check("DFT", 17, &[2, 32, 3, 1], vec![int("axis", 1), int("onesided", 1)], vec![]);
     check("DFT", 17, &[1, 4, 5, 2], vec![int("axis", 1), int("inverse", 1)], vec![]);
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use ndarray::{ArrayD, IxDyn};
 use offshoot_import::import_bytes;
-use offshoot_ir::{DType, Data, Graph, Op};
+use offshoot_ir::{DType, Data, Graph, Op, Quant};
 use offshoot_reference::Executor;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
@@ -98,7 +98,8 @@ fn scales_per_block_are_multiplied_exactly() {
 #[test]
 fn sixteen_bits_are_rounded_and_bounded_as_the_file_says() {
     let (scale, x) = (0.001f32, [0.01234f32, -3.0, 0.0005, 70.0]);
-    for (kind, zero, bounds) in [(5, 0, (-32768, 32767)), (4, 30000, (0, 65535))] {
+    // Symmetric ones are int16 on the device; these have no kernels, and are whole numbers in float32.
+    for (kind, zero, bounds) in [(5, -7, (-32768, 32767)), (4, 30000, (0, 65535))] {
         let nodes = vec![
             node("QuantizeLinear", &["x", "s", "z"], &["q"], vec![]),
             node("Reshape", &["q", "shape"], &["r"], vec![]),
@@ -111,6 +112,49 @@ fn sixteen_bits_are_rounded_and_bounded_as_the_file_says() {
         let step = |v: f32| ((v / scale).round_ties_even() as i32 + zero).clamp(bounds.0, bounds.1) - zero;
         let want: Vec<f32> = x.iter().map(|v| step(*v) as f32 * scale).collect();
         assert_eq!(run(graph, &x), want);
+    }
+}
+
+#[test]
+fn symmetric_activations_of_sixteen_bits_are_int16() {
+    for (kind, zero) in [(5, 0), (4, 32768)] {
+        let q = |x: &str, y: &str| node("QuantizeLinear", &[x, "s", "z"], &[y], vec![]);
+        let nodes = vec![
+            q("x", "xq"),
+            node("Reshape", &["xq", "shape"], &["xr"], vec![]),
+            dq(["xr", "s", "z"], "xd", vec![]),
+            dq(["w", "ws", "wz"], "wd", vec![int("axis", 1)]),
+            node("MatMul", &["xd", "wd"], &["p"], vec![]),
+            node("Add", &["p", "b"], &["sum"], vec![]),
+            node("Relu", &["sum"], &["r"], vec![]),
+            q("r", "rq"),
+            dq(["rq", "s", "z"], "rd", vec![]),
+            node("Mul", &["rd", "half"], &["m"], vec![]),
+            q("m", "mq"),
+            dq(["mq", "s", "z"], "y", vec![]),
+        ];
+        let zero =
+            TensorProto { name: "z".into(), data_type: kind, int32_data: vec![zero], ..Default::default() };
+        let more = vec![
+            reals("s", &[], vec![0.001]),
+            zero,
+            whole("shape", &[1, 2]),
+            bytes("w", &[2, 3], 3, &[100, 20, 3, -100, 0, 9]),
+            reals("ws", &[3], vec![0.5, 0.25, 2.0]),
+            bytes("wz", &[3], 3, &[0, 0, 0]),
+            reals("b", &[3], vec![1.0, -2.0, 0.126]),
+            reals("half", &[], vec![0.5]),
+        ];
+        let graph = import_bytes(&model(21, 1, &[2], nodes, more), "x").unwrap();
+        let layer = layer(&graph);
+        let (x, y) = (graph.value(layer.inputs[0]), graph.value(layer.output));
+        for value in [x, y] {
+            assert_eq!((value.dtype, &value.quant), (DType::I16, &Some(Quant::per_tensor(0.001, 0))));
+        }
+        assert_eq!(graph.value(layer.inputs[2]).data.as_deref(), Some(&Data::I32(vec![2000, -8000, 63])));
+        let float = |n: &&offshoot_ir::Node| graph.value(n.output).dtype == DType::F32;
+        let floats: Vec<&Op> = graph.nodes.iter().filter(float).map(|n| &n.op).collect();
+        assert_eq!(floats, [&Op::Dequantize], "{kind}");
     }
 }
 

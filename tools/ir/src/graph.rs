@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use offshoot::format::record::{
     Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, ScatterKind,
-    Window,
+    SpectrumPart, Window,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::functions::{BinaryKind, UnaryKind};
 use crate::indexed::Indexing;
 use crate::lookup::Lookup;
+use crate::micro_frontend::MicroFrontend;
 
 /// Index of a [`Value`] in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,12 +26,13 @@ pub struct ValueId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId(pub u32);
 
-/// Element type. `I64` occurs only in constants that the importer has not folded yet (shapes).
+/// Element type. `I64` occurs only in constants: biases between int16 tensors, and shapes that the importer has not folded yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum DType {
     F32,
     I8,
+    I16,
     I32,
     I64,
 }
@@ -41,6 +43,7 @@ pub enum DType {
 pub enum Data {
     F32(Vec<f32>),
     I8(Vec<i8>),
+    I16(Vec<i16>),
     I32(Vec<i32>),
     I64(Vec<i64>),
 }
@@ -72,7 +75,8 @@ pub struct Value {
     pub shape: Vec<usize>,
     /// Element type.
     pub dtype: DType,
-    /// Set on I8 values, and on I32 biases (scale = input scale × weight scale, zero point 0).
+    /// Set on I8 and I16 values, and on I32 and I64 biases (scale = input scale × weight scale, zero point 0). I16 has
+    /// one scale, and zero point 0.
     pub quant: Option<Quant>,
     /// Set on constants.
     pub data: Option<Arc<Data>>,
@@ -309,11 +313,25 @@ pub enum Op {
         /// Whether -1 and 1 are the centres of the outermost pixels.
         align_corners: bool,
     },
-    /// F32 → I8 by the output value's `quant`, rounding half away from zero.
+    /// x [N, samples], window [frame] (optional) → [N, frames, size / 2 + 1], and 2 more for [`SpectrumPart::Complex`]: the Fourier
+    /// transform of frames that begin every `hop` samples, with zeros behind each up to `size` elements.
+    Spectrum {
+        /// Samples of a frame, at most `size`.
+        frame: usize,
+        /// Samples from a frame to the next.
+        hop: usize,
+        /// Elements of a transform: a power of two, 32 to 4096.
+        size: usize,
+        /// What is kept of each value.
+        part: SpectrumPart,
+    },
+    /// x [1, samples], -1 to 1 → [1, frames, channels]: features of a sound in integers, from 0 to 65535.
+    MicroFrontend(MicroFrontend),
+    /// F32 → I8 or I16 by the output value's `quant`, rounding half away from zero.
     Quantize,
-    /// I8 → F32 by the input value's `quant`.
+    /// I8 or I16 → F32 by the input value's `quant`.
     Dequantize,
-    /// I8 → I8 with another `quant`.
+    /// I8 or I16 → I8 or I16 with another `quant`.
     Requantize,
 }
 
@@ -350,6 +368,8 @@ impl Op {
             Self::Switch => "switch",
             Self::Cast => "cast",
             Self::GridSample { .. } => "grid_sample",
+            Self::Spectrum { .. } => "spectrum",
+            Self::MicroFrontend(_) => "micro_frontend",
             Self::Quantize => "quantize",
             Self::Dequantize => "dequantize",
             Self::Requantize => "requantize",
@@ -437,6 +457,7 @@ impl Graph {
         let dtype = match data {
             Data::F32(_) => DType::F32,
             Data::I8(_) => DType::I8,
+            Data::I16(_) => DType::I16,
             Data::I32(_) => DType::I32,
             Data::I64(_) => DType::I64,
         };

@@ -6,7 +6,7 @@
 
 use crate::graph::{Op, Value};
 use crate::indexed;
-use crate::{Error, RecurrentKind, Result, Returns, Window};
+use crate::{Error, RecurrentKind, Result, Returns, SpectrumPart, Window};
 
 /// Output shape of `op` over `inputs`; `declared` is the current shape of its output value.
 ///
@@ -154,7 +154,47 @@ fn rule(op: &Op, inputs: &[&Value], declared: &[usize]) -> Rule {
             }
             Ok(vec![n, h, w, c])
         }
+        Op::MicroFrontend(settings) => {
+            settings.check()?;
+            match *x {
+                [1, samples] if samples >= settings.frame => {
+                    Ok(vec![1, (samples - settings.frame) / settings.hop + 1, settings.channels])
+                }
+                _ => Err(format!("{x:?} is not [1, samples] with {} or more", settings.frame)),
+            }
+        }
+        Op::Spectrum { frame, hop, size, part } => {
+            spectrum(x, shapes.get(1).copied(), [*frame, *hop, *size], *part)
+        }
     }
+}
+
+/// Shape of the transforms of frames.
+fn spectrum(
+    x: &[usize],
+    window: Option<&[usize]>,
+    [frame, hop, size]: [usize; 3],
+    part: SpectrumPart,
+) -> std::result::Result<Vec<usize>, String> {
+    let &[signals, samples] = x else {
+        return Err(format!("{x:?} is not [N, samples]"));
+    };
+    if !offshoot::format::spectral::SIZES.iter().any(|(known, _)| usize::from(*known) == size) {
+        return Err(format!("a transform of {size} elements: a power of two from 32 to 4096 is supported"));
+    }
+    if frame == 0 || frame > size || frame > samples || hop == 0 {
+        return Err(format!(
+            "frames of {frame} samples, {hop} apart, of {samples}, in a transform of {size}"
+        ));
+    }
+    if window.is_some_and(|window| window != [frame]) {
+        return Err(format!("window {window:?} for frames of {frame} samples"));
+    }
+    let mut out = vec![signals, (samples - frame) / hop + 1, size / 2 + 1];
+    if part == SpectrumPart::Complex {
+        out.push(2);
+    }
+    Ok(out)
 }
 
 fn count(op: &Op, n: usize) -> std::result::Result<(), String> {
@@ -162,6 +202,7 @@ fn count(op: &Op, n: usize) -> std::result::Result<(), String> {
         Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => (2, 3),
         Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu | Op::Gather(_) | Op::GridSample { .. } => (2, 2),
         Op::Scatter { .. } => (3, 3),
+        Op::Spectrum { .. } => (1, 2),
         Op::BatchNorm { .. } => (5, 5),
         Op::LayerNorm { .. } => (3, 3),
         Op::Recurrent { .. } => (4, 5),

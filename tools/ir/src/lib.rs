@@ -13,7 +13,9 @@ pub mod indexed;
 pub mod infer;
 pub mod integers;
 pub mod lookup;
+pub mod micro_frontend;
 pub mod passes;
+pub mod pointwise;
 pub mod quant_math;
 pub mod resize;
 mod validate;
@@ -26,5 +28,5 @@ pub use integers::Integers;
 pub use lookup::Lookup;
 pub use offshoot::format::record::{
     BinaryMathKind, Declared, ElementaryKind, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind,
-    ReduceKind, Returns, ScatterKind, Window,
+    ReduceKind, Returns, ScatterKind, SpectrumPart, Window,
 };

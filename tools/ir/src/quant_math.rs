@@ -63,6 +63,14 @@ pub fn activation_range(bounds: (f32, f32), scale: f32, zero_point: i32) -> Opti
     ((low, high) != (i8::MIN, i8::MAX)).then_some((low, high))
 }
 
+/// [`activation_range`] of an int16 output, whose zero point is 0.
+pub fn activation_range_int16(bounds: (f32, f32), scale: f32) -> Option<(i16, i16)> {
+    let quantize = |bound: f32| (bound / scale).round().clamp(-32768.0, 32767.0) as i16;
+    let low = if bounds.0.is_finite() { quantize(bounds.0) } else { i16::MIN };
+    let high = if bounds.1.is_finite() { quantize(bounds.1) } else { i16::MAX };
+    ((low, high) != (i16::MIN, i16::MAX)).then_some((low, high))
+}
+
 /// Integer input scaling of softmax for an input scale and beta 1: multiplier, left shift, and the smallest
 /// difference to the row's maximum that still counts (`diff_min`, negative). Five integer bits.
 pub fn softmax_scaling(input_scale: f32) -> (i32, i8, i32) {

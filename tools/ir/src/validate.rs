@@ -66,6 +66,7 @@ fn check_value(v: &Value) -> Result<()> {
         let (dtype, n) = match data.as_ref() {
             Data::F32(d) => (DType::F32, d.len()),
             Data::I8(d) => (DType::I8, d.len()),
+            Data::I16(d) => (DType::I16, d.len()),
             Data::I32(d) => (DType::I32, d.len()),
             Data::I64(d) => (DType::I64, d.len()),
         };
@@ -74,10 +75,13 @@ fn check_value(v: &Value) -> Result<()> {
         }
     }
     match &v.quant {
-        None if v.dtype == DType::I8 => fail("I8 without quantisation".into()),
-        Some(_) if !matches!(v.dtype, DType::I8 | DType::I32) => {
-            fail(format!("quantisation on {:?}", v.dtype))
+        None if matches!(v.dtype, DType::I8 | DType::I16) => {
+            fail(format!("{:?} without quantisation", v.dtype))
         }
+        Some(q) if v.dtype == DType::I16 && (q.axis.is_some() || q.zero_point.iter().any(|z| *z != 0)) => {
+            fail("int16 has one scale, and zero point 0".into())
+        }
+        Some(_) if v.dtype == DType::F32 => fail(format!("quantisation on {:?}", v.dtype)),
         Some(q) => {
             let n = match q.axis {
                 None => 1,
@@ -100,6 +104,11 @@ fn check_value(v: &Value) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// `dtype` if activations are quantised to it, else I8.
+fn integer(dtype: DType) -> DType {
+    if dtype == DType::I16 { dtype } else { DType::I8 }
 }
 
 fn check_types(op: &Op, inputs: &[&Value], out: &Value) -> std::result::Result<(), String> {
@@ -133,9 +142,9 @@ fn check_types(op: &Op, inputs: &[&Value], out: &Value) -> std::result::Result<(
         _ => {}
     }
     let (from, to) = match op {
-        Op::Quantize => (DType::F32, DType::I8),
-        Op::Dequantize => (DType::I8, DType::F32),
-        Op::Requantize => (DType::I8, DType::I8),
+        Op::Quantize => (DType::F32, integer(out.dtype)),
+        Op::Dequantize => (integer(x), DType::F32),
+        Op::Requantize => (integer(x), integer(out.dtype)),
         Op::ArgMax { .. } | Op::TopK { .. } => (x, DType::I32),
         Op::Cast if x == DType::I32 => (x, DType::F32),
         Op::Cast => (DType::F32, DType::I32),

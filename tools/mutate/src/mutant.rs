@@ -72,7 +72,7 @@ fn output_of(record: &Record) -> Option<Vec<u8>> {
     let dtype = if span.start.is_multiple_of(dtype.size()) { dtype } else { DType::I8 };
     let mut shape = [1; 6];
     shape[0] = u16::try_from(span.len / dtype.size()).ok()?;
-    let scale = if dtype == DType::I8 { 1.0 } else { 0.0 };
+    let scale = if matches!(dtype, DType::I8 | DType::I16) { 1.0 } else { 0.0 };
     let offset = u32::try_from(span.start).ok()?;
     let io = IoRepr { offset, dtype, scale, zero_point: 0, rank: 1, shape, outside: 0 };
     let mut buffer = [0; 64];
@@ -250,7 +250,8 @@ pub fn input(io: &IoRepr, dice: &mut Dice) -> Vec<u8> {
         let byte = |dice: &mut Dice| if style == 1 { dice.one_of(&BYTES) } else { dice.draw() as u8 };
         return (0..elements).map(|_| byte(dice)).collect();
     }
-    (0..elements).flat_map(|_| word(dice).to_le_bytes()).collect()
+    let size = io.dtype.size();
+    (0..elements).flat_map(|_| word(dice).to_le_bytes().into_iter().take(size)).collect()
 }
 
 #[cfg(test)]

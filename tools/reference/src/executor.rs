@@ -10,7 +10,7 @@ use offshoot_ir::{DType, Data, Graph, Node, Op, Value, ValueId};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::{conv, elementwise, indexed, movement, norm, pool, recurrent, resize};
+use crate::{conv, elementwise, indexed, movement, norm, pool, recurrent, resize, spectrum};
 
 type Tensor = Arc<ArrayD<f32>>;
 
@@ -143,6 +143,7 @@ fn constant(value: &Value) -> ArrayD<f32> {
     let raw: Vec<f32> = match value.data.as_deref() {
         Some(Data::F32(v)) => v.clone(),
         Some(Data::I8(v)) => v.iter().map(|v| f32::from(*v)).collect(),
+        Some(Data::I16(v)) => v.iter().map(|v| f32::from(*v)).collect(),
         Some(Data::I32(v)) => v.iter().map(|v| *v as f32).collect(),
         Some(Data::I64(v)) => v.iter().map(|v| *v as f32).collect(),
         None => Vec::new(),
@@ -235,6 +236,10 @@ fn raw(node: &Node, shape: &[usize], x: &[&ArrayD<f32>]) -> std::result::Result<
         Op::GridSample { kind, outside, align_corners } => {
             indexed::grid_sample(x[0], x[1], (*kind, *outside, *align_corners), shape)?
         }
+        Op::Spectrum { frame, hop, size, part } => {
+            spectrum::spectrum(x[0], x.get(1).copied(), [*frame, *hop, *size], *part, shape)?
+        }
+        Op::MicroFrontend(settings) => spectrum::micro_frontend(x[0], settings, shape)?,
         Op::Quantize | Op::Dequantize | Op::Requantize | Op::Cast => x[0].clone(),
     })
 }

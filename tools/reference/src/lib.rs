@@ -14,6 +14,7 @@ mod norm;
 mod pool;
 pub mod recurrent;
 mod resize;
+mod spectrum;
 
 pub use error::{Error, Result};
 pub use executor::{Executor, evaluate};

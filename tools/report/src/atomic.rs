@@ -2,6 +2,15 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether a file went to standard output.
+static WROTE_TO_STDOUT: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`write_atomically`] wrote a file to `/dev/stdout`: other text would mix with it and belongs elsewhere.
+pub fn wrote_to_stdout() -> bool {
+    WROTE_TO_STDOUT.load(Ordering::Relaxed)
+}
 
 /// Writes `bytes` to a temporary file in the same folder and renames it to `path`.
 ///
@@ -13,6 +22,7 @@ use std::path::{Path, PathBuf};
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if path == Path::new("/dev/stdout") {
         // Appends to what was printed before, even if standard output is a file.
+        WROTE_TO_STDOUT.store(true, Ordering::Relaxed);
         let mut out = io::stdout();
         return out.write_all(bytes).and_then(|()| out.flush());
     }

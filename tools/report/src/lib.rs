@@ -9,6 +9,6 @@ pub mod picture;
 pub mod plot;
 pub mod table;
 
-pub use atomic::write_atomically;
+pub use atomic::{write_atomically, wrote_to_stdout};
 pub use html::Page;
 pub use table::Table;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ndarray::{ArrayD, Axis, IxDyn};
-use offshoot::format::record::{DType, Quantize};
+use offshoot::format::record::{DType, Quantize, QuantizeInt16};
 use offshoot::{AlignedBytes, Model};
 use offshoot_compress::quantize::{
     Clipping, QuantizeOptions, Rounding, Toggle, WeightBits, WeightScale, quantize,
@@ -347,12 +347,21 @@ pub fn accuracy(off: &[u8], samples: &Samples) -> Result<f64> {
                 offshoot::kernels::portable::quantize(&record, &values, &mut out);
                 out.into_iter().map(|v| v as u8).collect()
             }
+            DType::I16 => {
+                let record = QuantizeInt16 { src: 0, dst: 0, len: values.len() as u32, scale: input.scale };
+                let mut out = vec![0_i16; values.len()];
+                offshoot::kernels::portable::quantize_int16(&record, &values, &mut out);
+                out.into_iter().flat_map(i16::to_le_bytes).collect()
+            }
             _ => values.into_iter().flat_map(f32::to_le_bytes).collect(),
         };
         let results = device.run(&[&bytes])?;
         let scores: Vec<f32> = match output.dtype {
             // There is a single scale, so codes are ordered like the values they represent.
             DType::I8 => results[0].iter().map(|&b| f32::from(b as i8)).collect(),
+            DType::I16 => {
+                results[0].as_chunks().0.iter().map(|b| f32::from(i16::from_le_bytes(*b))).collect()
+            }
             _ => results[0].chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
         };
         right += usize::from(offshoot_train::argmax(scores.iter()) as i64 == label);

@@ -124,10 +124,23 @@ fn features(record: &Record) -> Vec<f64> {
             let [kh, kw] = kernel(r.window);
             vec![f64::from(out) * kh * kw, f64::from(r.c)]
         }
+        // Stages of butterflies, and what is read and written for each frame.
+        Record::Spectrum(r) => transforms(f64::from(r.signals) * f64::from(r.frames), [r.size, r.frame]),
+        Record::MicroFrontend(r) => {
+            let frames = f64::from(r.frames);
+            let more = [frames * f64::from(r.channels), frames * f64::from(r.entries)];
+            [&transforms(frames, [r.size, r.frame])[..], &more].concat()
+        }
+        Record::FullyConnectedBanded(r) => vec![f64::from(r.rows), f64::from(r.rows) * f64::from(r.out_c)],
         Record::MatMul(r) => vec![f64::from(r.batch), f64::from(r.batch) * f64::from(r.m)],
         _ => vec![],
     };
     [basic, more].concat()
+}
+
+fn transforms(frames: f64, [size, frame]: [u16; 2]) -> Vec<f64> {
+    let (size, frame) = (f64::from(size), f64::from(frame));
+    vec![frames, frames * size, frames * size * size.max(2.0).log2(), frames * frame]
 }
 
 fn kernel(window: WindowRepr) -> [f64; 2] {

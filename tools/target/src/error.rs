@@ -9,8 +9,9 @@ use std::path::PathBuf;
 pub enum TargetError {
     /// There is no such target.
     #[error(
-        "there is no target `{0}`: use host, qemu:BOARD, serial:PORT or the name of a \
-         chip (`offshoot target list` names the boards, `offshoot target list --search NAME` the chips)"
+        "there is no target `{0}`{like}: use host, qemu:BOARD, serial:PORT or the name of a \
+         chip (`offshoot target list` names the boards, `offshoot target list --search NAME` the chips)",
+        like = boards_like(.0)
     )]
     Unknown(String),
     /// Several chips with different memories have names that begin like this.
@@ -118,6 +119,15 @@ impl TargetError {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+}
+
+/// The boards whose names have `name` as a part, as the middle of a message: ` (did you mean `qemu:cortex-m4`?)`, or nothing.
+fn boards_like(name: &str) -> String {
+    let part = name.rsplit(':').next().unwrap_or(name).to_lowercase();
+    let likely = |board: &&str| part.len() > 1 && board.contains(&part);
+    let names: Vec<_> =
+        crate::BOARDS.iter().map(|b| b.name).filter(likely).map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!(" (did you mean {}?)", names.join(" or ")) }
 }
 
 /// The first names of a list.

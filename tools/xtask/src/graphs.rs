@@ -50,6 +50,9 @@ pub struct Args {
     /// Leave out int8.
     #[arg(long)]
     pub float: bool,
+    /// Print what the rounding of the outputs of each kind of operator costs in int8, instead of comparing.
+    #[arg(long)]
+    pub operators: bool,
 }
 
 /// What became of a graph.
@@ -99,6 +102,9 @@ pub fn run(args: &Args) -> Result<()> {
     let Some(folder) = drawn(args.count, args.seed)? else {
         bail!("Python lacks the package `onnx`; OFFSHOOT_PYTHON names another interpreter")
     };
+    if args.operators {
+        return losses(&folder, args.count, args.only);
+    }
     let outcomes = compared(&folder, args.count, args.only, !args.float)?;
     for outcome in &outcomes {
         if let Some(fault) = outcome.fault() {
@@ -208,6 +214,68 @@ fn outcome(folder: &Path, case: &Case, int8: bool) -> Outcome {
     let low = matches!(int8, Some(Ok(db)) if db < LEAST_INT8);
     let rounded = if low { rounded(folder, case).ok() } else { None };
     Outcome { name: case.name.clone(), operators: case.operators.clone(), float, int8, rounded }
+}
+
+/// Prints, for each kind of operator, in how many graphs its rounding costs more than half a decibel, and how many decibels the
+/// lowest output would gain without it, summed over the graphs.
+fn losses(folder: &Path, count: usize, only: Option<usize>) -> Result<()> {
+    let mut cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json"))?)?;
+    cases.truncate(count);
+    let cases: Vec<&Case> =
+        cases.iter().enumerate().filter(|(i, _)| only.is_none_or(|o| o == *i)).map(|c| c.1).collect();
+    let mut kinds: BTreeMap<String, (usize, usize, f64)> = BTreeMap::new();
+    let (mut all, mut oracles) = (Vec::new(), Vec::new());
+    for case in cases {
+        let (graph, samples) = read(folder, case)?;
+        let options = QuantizeOptions::default();
+        let Ok((quantized, _)) = quantize::quantize(&graph, &samples, &options) else { continue };
+        let tested =
+            compile::calibration(&graph, &arrays(folder, case, 'x', case.inputs)?, &names(case.inputs))?;
+        let (db, each) = quantize::rounding_losses(&graph, &quantized, &tested)?;
+        let oracle = quantize::rounded_oracle_db(&graph, &quantized, &tested, &options)?;
+        all.push(f64::from(db));
+        oracles.push(f64::from(oracle));
+        let mut line = Vec::new();
+        for (id, without) in each {
+            let producer = quantized.producer(id).map(|n| &quantized.nodes[n]);
+            let kind = producer.map_or_else(|| "input".into(), |n| kind_of(&n.op));
+            let entry = kinds.entry(kind.clone()).or_default();
+            let gain = f64::from(without - db);
+            entry.0 += 1;
+            entry.1 += usize::from(gain > 0.5);
+            // One that costs all of the noise would count without a bound.
+            entry.2 += gain.clamp(0.0, 20.0);
+            if gain > 0.5 {
+                line.push(format!("{kind} {gain:.1}"));
+            }
+        }
+        println!("{}: {db:.1} dB, {oracle:.1} dB rounded alone: {}", case.name, line.join(", "));
+    }
+    let mut rows: Vec<_> = kinds.into_iter().collect();
+    rows.sort_by(|a, b| b.1.2.total_cmp(&a.1.2));
+    for (kind, (count, often, gain)) in rows {
+        println!("{kind:24} {count:5} tensors, {often:4} cost more than 0.5 dB, {gain:7.1} dB in all");
+    }
+    let median = |mut v: Vec<f64>| {
+        v.sort_by(f64::total_cmp);
+        v.get(v.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    println!("median {:.1} dB, {:.1} dB with only inputs and weights rounded", median(all), median(oracles));
+    Ok(())
+}
+
+/// The kind of an operator, and of the function that it computes.
+fn kind_of(op: &offshoot_ir::Op) -> String {
+    use offshoot_ir::Op;
+    let detail = match op {
+        Op::Unary(kind) => format!("{kind:?}"),
+        Op::Binary { kind, .. } => format!("{kind:?}"),
+        Op::Pool { kind, .. } => format!("{kind:?}"),
+        Op::Reduce { kind, .. } => format!("{kind:?}"),
+        _ => return op.name().into(),
+    };
+    let first = detail.split([' ', '{']).next().unwrap_or_default().to_owned();
+    format!("{} {first}", op.name())
 }
 
 fn one_line(text: &str) -> String {

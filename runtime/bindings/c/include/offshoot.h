@@ -175,6 +175,10 @@ enum offshoot_type
      int32.
      */
     OFFSHOOT_TYPE_I32 = 2,
+    /*
+     int16: q stands for `q * scale`.
+     */
+    OFFSHOOT_TYPE_I16 = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -289,7 +293,7 @@ typedef struct offshoot_tensor {
      */
     uint32_t shape[6];
     /*
-     Scale of an int8 tensor, else 0.
+     Scale of an int8 or int16 tensor, else 0.
      */
     float scale;
     /*

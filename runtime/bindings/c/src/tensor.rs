@@ -17,6 +17,8 @@ pub enum ElementType {
     F32 = 1,
     /// int32.
     I32 = 2,
+    /// int16: q stands for `q * scale`.
+    I16 = 3,
 }
 
 /// An input or output in the arena, channels last.
@@ -35,7 +37,7 @@ pub struct Tensor {
     pub rank: u32,
     /// Extents. Axes from `rank` on are 1.
     pub shape: [u32; 6],
-    /// Scale of an int8 tensor, else 0.
+    /// Scale of an int8 or int16 tensor, else 0.
     pub scale: f32,
     /// Zero point of an int8 tensor, else 0.
     pub zero_point: i32,
@@ -53,6 +55,9 @@ fn describe(open: &Open, info: Option<TensorInfo>) -> Result<Tensor, Failure> {
             DType::I8 => ElementType::I8,
             DType::F32 => ElementType::F32,
             DType::I32 => ElementType::I32,
+            // int16 is a type only in a runtime that has operators on it.
+            #[allow(unreachable_patterns)]
+            _ => ElementType::I16,
         },
         rank: info.rank.into(),
         shape: info.shape.map(u32::from),

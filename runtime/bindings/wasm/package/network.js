@@ -2,8 +2,8 @@
 
 import { OffshootError, STATUS, bytesOf } from "./module.js";
 
-const TYPES = ["int8", "float32", "int32"];
-const ARRAYS = { int8: Int8Array, float32: Float32Array, int32: Int32Array };
+const TYPES = ["int8", "float32", "int32", "int16"];
+const ARRAYS = { int8: Int8Array, float32: Float32Array, int32: Int32Array, int16: Int16Array };
 const TENSOR_BYTES = 52;
 const STEP_BYTES = 12;
 
@@ -25,7 +25,7 @@ function tensorAt(view, at) {
   const word = (i) => view.getUint32(at + 4 * i, true);
   const rank = word(4);
   const type = TYPES[view.getInt32(at + 12, true)];
-  const quantised = type === "int8";
+  const quantised = type === "int8" || type === "int16";
   return {
     data: word(0),
     bytes: word(1),

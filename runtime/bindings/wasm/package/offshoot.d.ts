@@ -5,7 +5,7 @@ export type Source = URL | string | Response | ArrayBuffer | ArrayBufferView | W
 export type Bytes = ArrayBuffer | ArrayBufferView;
 
 /** Numbers of a tensor as they lie in the arena. */
-export type Elements = Int8Array | Float32Array | Int32Array;
+export type Elements = Int8Array | Float32Array | Int32Array | Int16Array;
 
 /**
  * One input's elements, channels last. An array of the tensor's own type is copied as it is; other numbers are real numbers, which an int8
@@ -67,14 +67,14 @@ export interface Operator {
 /** An input or output. */
 export interface Tensor {
   /** Type of the elements. */
-  type: "int8" | "float32" | "int32";
+  type: "int8" | "float32" | "int32" | "int16";
   /** Extents, channels last. */
   shape: number[];
   /** Number of elements. */
   elements: number;
   /** Number of bytes. */
   bytes: number;
-  /** int8: q stands for `(q - zeroPoint) * scale`; else null. */
+  /** int8, int16: q stands for `(q - zeroPoint) * scale`; else null. */
   scale: number | null;
   /** See `scale`. */
   zeroPoint: number | null;

@@ -4,19 +4,19 @@ use core::arch::{asm, naked_asm};
 
 /// Arguments of [`blocks`], which advances `weights` and `sums`.
 #[repr(C)]
-struct Rows {
+pub(super) struct Rows {
     /// Inputs in groups of four, in the order 0 2 1 3.
-    x: *const u32,
+    pub(super) x: *const u32,
     /// End of the inputs; there is at least one group.
-    end: *const u32,
+    pub(super) end: *const u32,
     /// First of four rows.
-    weights: *const i8,
+    pub(super) weights: *const i8,
     /// Bytes from one row to the next.
-    stride: usize,
+    pub(super) stride: usize,
     /// Four sums per block, which are added to.
-    sums: *mut i32,
+    pub(super) sums: *mut i32,
     /// End of the sums; there is at least one block.
-    last: *mut i32,
+    pub(super) last: *mut i32,
 }
 
 /// Adds the products of rows of weights, four at a time, with the inputs to their sums: 44 instructions for 32
@@ -25,7 +25,7 @@ struct Rows {
 /// # Safety
 /// The pointers are valid for what they say; rows are readable for whole groups.
 #[unsafe(naked)]
-unsafe extern "C" fn blocks(rows: *mut Rows) {
+pub(super) unsafe extern "C" fn blocks(rows: *mut Rows) {
     naked_asm!(
         extension!(),
         // r0 to r3 rows, r4 inputs, r5 their end, r6 to r9 sums.

@@ -1,9 +1,8 @@
 //! int8 pools: sixteen channels at a time for a maximum, eight for an average.
 
-use crate::geometry::extent;
-use crate::portable::taps;
+use crate::pooling;
 use core::arch::naked_asm;
-use offshoot_format::record::{Pool, PoolArith, PoolKind, Window};
+use offshoot_format::record::{Pool, PoolArith, PoolKind};
 
 /// Windows of neighbouring output pixels of a row.
 #[repr(C)]
@@ -184,62 +183,31 @@ unsafe extern "C" fn average(windows: &Windows) {
     )
 }
 
-/// Like [`crate::portable::pool_i8`]; returns `false` and computes nothing for windows of more than 255 positions.
+/// Like [`crate::portable::pool_i8`]; returns `false` for windows of more than 255 positions.
 #[inline(never)]
 pub(crate) fn pool_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
     let PoolArith::I8 { zp, clamp } = r.arith else {
         return false;
     };
     let (low, high) = clamp.unwrap_or((i8::MIN, i8::MAX));
-    let window = Window::from(r.window);
-    let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
-    let (out_h, out_w) = (extent(h, &window, 0), extent(w, &window, 1));
-    let [d_h, d_w] = window.dilation.map(usize::from);
-    let area = window.kernel.map(usize::from).iter().product::<usize>();
-    let n = usize::from(r.n);
-    let fits =
-        (1..256).contains(&area) && c > 0 && src.len() >= n * h * w * c && dst.len() >= n * out_h * out_w * c;
-    if !fits {
-        return false;
-    }
-    // The windows of these output columns lie inside.
-    let stride = usize::from(window.stride[1]).max(1);
-    let left = usize::from(window.pad[1]).div_ceil(stride).min(out_w);
-    let reach = d_w * (usize::from(window.kernel[1]) - 1) + 1;
-    let right = (w + usize::from(window.pad[1]))
-        .checked_sub(reach)
-        .map_or(left, |room| (room / stride + 1).min(out_w));
-    for image in 0..n {
-        for y in 0..out_h {
-            let (ky0, ky1, row) = taps(y, h, &window, 0);
-            let mut x = 0;
-            while x < out_w {
-                let count = if (left..right).contains(&x) { right - x } else { 1 };
-                let (kx0, kx1, column) = taps(x, w, &window, 1);
-                let (rows, columns) = (ky1 - ky0, kx1 - kx0);
-                let valid = rows * columns;
-                let all = if r.kind == PoolKind::AverageIncludePad { area } else { valid };
-                let windows = Windows {
-                    src: src[((image * h + row) * w + column) * c..].as_ptr(),
-                    dst: dst[((image * out_h + y) * out_w + x) * c..].as_mut_ptr(),
-                    taps: [rows, columns],
-                    steps: [(d_h * w).wrapping_sub(columns * d_w).wrapping_mul(c), d_w * c],
-                    stride: stride * c,
-                    count,
-                    channels: c,
-                    low: low.into(),
-                    high: high.into(),
-                    start: (all - valid) as i32 * i32::from(zp),
-                    half: (all / 2) as i32,
-                    // 0 is not reached: the average of one position is its value.
-                    reciprocal: (u32::MAX / all.max(2) as u32) + 1,
-                };
-                let run = if r.kind == PoolKind::Max || all == 1 { maximum } else { average };
-                // SAFETY: every window covers elements of the input alone, and the output has all pixels.
-                unsafe { run(&windows) };
-                x += count;
-            }
-        }
-    }
-    true
+    pooling::visit(r, [src.len(), dst.len()], |run| {
+        let windows = Windows {
+            src: src[run.src..].as_ptr(),
+            dst: dst[run.dst..].as_mut_ptr(),
+            taps: run.taps,
+            steps: [run.steps[0].wrapping_sub(run.taps[1] * run.steps[1]), run.steps[1]],
+            stride: run.stride,
+            count: run.count,
+            channels: r.c.into(),
+            low: low.into(),
+            high: high.into(),
+            start: run.padded as i32 * i32::from(zp),
+            half: (run.divisor / 2) as i32,
+            // 0 is not reached: the average of one position is its value.
+            reciprocal: (u32::MAX / run.divisor.max(2) as u32) + 1,
+        };
+        let kernel = if r.kind == PoolKind::Max || run.divisor == 1 { maximum } else { average };
+        // SAFETY: every window covers elements of the input alone, and the output has all pixels.
+        unsafe { kernel(&windows) };
+    })
 }

@@ -9,7 +9,7 @@ use offshoot_format::record::{Conv2d, Depthwise, Window};
 use super::fixed_point::multiply_by_quantized_multiplier;
 
 /// Kernel positions of output index `out` that lie inside the input: (first, end, input index of the first).
-#[cfg_attr(not(any(wide, arm_mve)), allow(unreachable_pub))]
+#[cfg_attr(not(any(wide, arm_dsp, scalar)), allow(unreachable_pub))]
 #[inline]
 pub fn taps(out: usize, input: usize, window: &Window, axis: usize) -> (usize, usize, usize) {
     let dilation = usize::from(window.dilation[axis]).max(1);

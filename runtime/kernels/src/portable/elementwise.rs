@@ -7,17 +7,23 @@ use offshoot_format::record::{Binary, BinaryArith, BinaryKind};
 /// Calls `f(dst element, b element)` for each element, `b` broadcast.
 #[inline(always)]
 pub(super) fn each<T: Copy>(r: &Binary, b: &[T], dst: &mut [T], f: impl Fn(T, T) -> T) {
-    if r.broadcast == 0 {
+    each_of(r.dims, r.broadcast, b, dst, f);
+}
+
+/// [`each`] for a record with these extents of `dst` and this mask of axes that `b` is broadcast over.
+#[inline(always)]
+pub(super) fn each_of<T: Copy>(dims: [u16; 4], broadcast: u8, b: &[T], dst: &mut [T], f: impl Fn(T, T) -> T) {
+    if broadcast == 0 {
         for (d, b) in dst.iter_mut().zip(b) {
             *d = f(*d, *b);
         }
         return;
     }
-    let dims = r.dims.map(usize::from);
+    let dims = dims.map(usize::from);
     let mut stride = [0usize; 4];
     let mut run = 1;
     for axis in (0..4).rev() {
-        if r.broadcast & (1 << axis) == 0 {
+        if broadcast & (1 << axis) == 0 {
             stride[axis] = run;
             run *= dims[axis];
         }

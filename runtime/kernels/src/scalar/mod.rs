@@ -26,5 +26,5 @@ pub(crate) use conv::conv_vector;
 pub use conv::{conv_pair, conv_pair_single_multiply};
 pub(crate) use depthwise::depthwise_planar;
 pub use gather::gather_pair;
-pub(crate) use pool::average_i8;
+pub(crate) use pool::{average_i8, pool_i8};
 pub(crate) use winograd::conv_winograd;

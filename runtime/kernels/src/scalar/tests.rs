@@ -282,6 +282,43 @@ proptest! {
         prop_assert!(average_i8(&r, &src, &mut dst[1]));
         prop_assert_eq!(&dst[0], &dst[1]);
     }
+
+    #[test]
+    fn any_pools(
+        kernel in [1u16..5, 1u16..5],
+        stride in [1u16..4, 1u16..4],
+        more in [0u16..8, 0u16..8],
+        pad in [0u16..4, 0u16..4, 0u16..4, 0u16..4],
+        dilated in any::<bool>(),
+        c in 1u16..14,
+        kind in 0..3usize,
+        seed in any::<u64>(),
+    ) {
+        let window = Window {
+            kernel,
+            stride,
+            dilation: [if dilated { 2 } else { 1 }; 2],
+            pad: core::array::from_fn(|i| if dilated { 0 } else { pad[i].min(kernel[i % 2] - 1) }),
+        };
+        let [h, w] = [0, 1].map(|a| 2 * kernel[a] + more[a]);
+        let r = Pool {
+            src: 0,
+            dst: 0,
+            n: 2,
+            h,
+            w,
+            c,
+            window: window.into(),
+            kind: [PoolKind::Max, PoolKind::Average, PoolKind::AverageIncludePad][kind],
+            arith: PoolArith::I8 { zp: seed as i8, clamp: seed.is_multiple_of(2).then_some((-50, 60)) },
+        };
+        let src = Numbers(seed).bytes(2 * usize::from(h * w * c));
+        let pixels = [(h, 0), (w, 1)].map(|(n, a)| crate::geometry::extent(n.into(), &window, a));
+        let mut dst = [(); 2].map(|()| vec![0i8; 2 * pixels[0] * pixels[1] * usize::from(c)]);
+        portable::pool_i8(&r, &src, &mut dst[0]);
+        prop_assert!(pool_i8(&r, &src, &mut dst[1]));
+        prop_assert_eq!(&dst[0], &dst[1]);
+    }
 }
 
 #[repr(align(16))]

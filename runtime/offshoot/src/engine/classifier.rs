@@ -365,7 +365,7 @@ pub(super) fn normalize_input(
                 *x = q.clamp(-128, 127) as i8;
             }
         }
-        DType::I32 => return Err(Rule::Format),
+        _ => return Err(Rule::Format),
     }
     let (after, count) = (own.energy(), own.weight());
     (*energy, *weight) = (after, count);

@@ -367,6 +367,8 @@ pub(crate) fn io_span(io: &IoRepr) -> Option<Span> {
     let scale_fits = match io.dtype {
         DType::I8 => io.scale.is_finite() && io.scale >= 0.0,
         DType::F32 | DType::I32 => io.scale == 0.0 && io.zero_point == 0,
+        #[cfg(feature = "int16")]
+        DType::I16 => io.scale.is_finite() && io.scale > 0.0 && io.zero_point == 0,
     };
     scale_fits.then(|| Span::new(io.offset, elements, io.dtype.size()).ok()).flatten()
 }

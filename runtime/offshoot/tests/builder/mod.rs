@@ -102,7 +102,7 @@ impl Builder {
 pub(crate) fn io(offset: u32, dtype: DType, shape: &[u16]) -> IoRepr {
     let mut all = [1; 6];
     all[..shape.len()].copy_from_slice(shape);
-    let scale = if dtype == DType::I8 { 0.5 } else { 0.0 };
+    let scale = if matches!(dtype, DType::I8 | DType::I16) { 0.5 } else { 0.0 };
     IoRepr { offset, dtype, scale, zero_point: 0, rank: shape.len() as u8, shape: all, outside: 0 }
 }
 
@@ -138,7 +138,10 @@ const PADS: [usize; 24] = {
     all
 };
 
-/// One valid record of every kind and number format, in an arena of 4096 bytes and 1696 of blobs.
+/// Bytes of the blob section of [`with_records`].
+pub(crate) const BLOBS: usize = 4456;
+
+/// One valid record of every kind and number format, in an arena of 4096 bytes and [`BLOBS`] of blobs.
 pub(crate) fn every_record() -> Vec<Record> {
     let window: WindowRepr =
         Window { kernel: [2, 2], stride: [1, 2], dilation: [1, 1], pad: [1, 0, 0, 1] }.into();
@@ -252,6 +255,7 @@ pub(crate) fn every_record() -> Vec<Record> {
             all.push(Reduce { src, dst, outer: 2, extent: 3, inner: 2, kind, arith }.into());
         }
     }
+    all.extend(int16_records(window));
     // A row of two from each of three places, by two indices; the indices in the arena, then constant.
     let unused = RowAxis { extent: 1, stride: 0, index_stride: 0 };
     let picks =
@@ -308,6 +312,44 @@ pub(crate) fn every_record() -> Vec<Record> {
             blob: 0,
         };
         all.push(conv.into());
+    }
+    for (part, window) in
+        [(SpectrumPart::Complex, None), (SpectrumPart::Power, Some(800)), (SpectrumPart::Magnitude, Some(0))]
+    {
+        let (signals, samples, frames, hop, frame, size) = (1, 40, 2, 16, 24, 32);
+        let dst = 1024;
+        all.push(
+            Spectrum { src, dst, scratch: 768, signals, samples, frames, hop, frame, size, part, window }
+                .into(),
+        );
+    }
+    // A band of two inputs and one of none, at the end of the blobs.
+    for (entries, clamp, blob) in [(2, None, BANDS), (0, Some((0.0, 6.0)), 800)] {
+        all.push(FullyConnectedBanded { src, dst, rows: 2, in_c: 4, out_c: 2, entries, clamp, blob }.into());
+    }
+    // Tables of zeros, and one bin for the second of two channels.
+    for (kept, gain, log) in [(None, Some(14), Some(6)), (Some(900), None, None)] {
+        let r = MicroFrontend {
+            src,
+            dst: 1024,
+            scratch: 768,
+            kept,
+            samples: 60,
+            frames: 3,
+            hop: 15,
+            frame: 30,
+            size: 32,
+            channels: 2,
+            start: 3,
+            entries: 1,
+            smoothing_bits: 10,
+            smoothing: [400, 1000],
+            remaining: 800,
+            gain,
+            log,
+            blob: MICRO,
+        };
+        all.push(r.into());
     }
     all.push(Quantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     all.push(Dequantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
@@ -527,6 +569,49 @@ pub(crate) fn every_record() -> Vec<Record> {
     all
 }
 
+/// Records of int16 operators. From 2400 on, the blob section is zero.
+fn int16_records(window: WindowRepr) -> Vec<Record> {
+    let (src, dst, blob, zeros) = (0, 2048, 0, 2400);
+    let (n, h, w, c, out_c, multiplier, shift) = (1, 4, 4, 4, 2, 1 << 30, -3);
+    let mut all: Vec<Record> = Vec::new();
+    for (wide, per_channel, groups, blob) in [(false, true, 2, blob), (true, false, 1, zeros)] {
+        let clamp = wide.then_some((-9, 3000));
+        all.push(
+            ConvInt16 { src, dst, n, h, w, c, out_c, groups, window, per_channel, wide, clamp, blob }.into(),
+        );
+    }
+    use BinaryKind::{Add, Max, Min, Mul, Sub};
+    for kind in [Add, Sub, Mul, Min, Max] {
+        for (b, broadcast, swapped) in [(Operand::Arena(512), 0, false), (Operand::Blob(64), 0b0101, true)] {
+            let (dims, clamp, scales) = ([1, 2, 3, 4], swapped.then_some((0, 77)), [(multiplier, shift); 3]);
+            all.push(BinaryInt16 { kind, swapped, a: 0, b, dst, dims, broadcast, clamp, scales }.into());
+        }
+    }
+    for kind in [PoolKind::Average, PoolKind::AverageIncludePad, PoolKind::Max] {
+        all.push(PoolInt16 { src, dst, n, h, w, c: 3, window, kind, clamp: None }.into());
+    }
+    all.push(SoftmaxInt16 { src, dst, rows: 2, depth: 5, multiplier, shift, blob: zeros }.into());
+    for tanh in [false, true] {
+        all.push(SigmoidInt16 { src, dst, len: 9, tanh, multiplier: 20_000, shift: 14, blob }.into());
+    }
+    all.push(LutInt16 { src, dst, len: 9, blob }.into());
+    for (change, zp) in [(Int16Change::Scale, 0), (Int16Change::FromI8, -4), (Int16Change::ToI8, 5)] {
+        let clamp = Some((-90, 100));
+        all.push(RequantizeInt16 { src, dst, len: 5, change, zp, multiplier, shift, clamp }.into());
+    }
+    all.push(QuantizeInt16 { src, dst, len: 5, scale: 0.5 }.into());
+    all.push(DequantizeInt16 { src, dst, len: 5, scale: 0.5 }.into());
+    for kind in [ReduceKind::Mean, ReduceKind::Sum, ReduceKind::Max, ReduceKind::Min] {
+        all.push(ReduceInt16 { src, dst, outer: 2, extent: 3, inner: 2, kind, multiplier, shift }.into());
+    }
+    all
+}
+/// Where [`with_records`] has biases, bands and weights of a layer with bands.
+const BANDS: u32 = 1696;
+
+/// Where it has the tables of a front end in integers.
+const MICRO: u32 = BANDS + 24;
+
 /// A file with these operators, one input and one output.
 pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     let mut builder = Builder::new(4096).input(0, DType::I8, &[2, 512]).output(2048, DType::I8, &[16]);
@@ -577,5 +662,16 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     // A block of single-multiply weights, narrow or wide: the inputs that pad a kernel row are zero in both.
     builder.blobs.extend((0..160).map(|i| if PADS.contains(&(i / 2)) { 0 } else { 0x5a }));
     builder.blobs[960..970].copy_from_slice(&[9, 0, 0, 8, 0].repeat(2));
+    assert_eq!(builder.blobs.len(), BANDS as usize);
+    builder.blobs.extend([0.5f32, -0.5].map(f32::to_le_bytes).concat());
+    builder.blobs.extend([1u16, 2, 3, 0].map(u16::to_le_bytes).concat());
+    builder.blobs.extend([2.0f32, 3.0].map(f32::to_le_bytes).concat());
+    assert_eq!(builder.blobs.len(), MICRO as usize);
+    let micro = |at: usize| ((at * 37 % 251) as u8).wrapping_sub(125);
+    builder.blobs.extend((0..60 + 64 + 32).map(micro));
+    // Padding of the window lies in it; bins of the channels, with a padding.
+    builder.blobs.extend([0u16, 1, 0, 0].map(u16::to_le_bytes).concat());
+    builder.blobs.extend((0..4 + 252 + 260).map(micro));
+    builder.blobs.resize(BLOBS, 0);
     builder
 }

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     PowerLost,
     /// The word was left half programmed.
     Unreadable,
+    /// The page is worn, and the flash says so.
+    Worn,
     /// The arguments are not what a `NorFlash` takes.
     Arguments(NorFlashErrorKind),
 }
@@ -39,9 +41,29 @@ impl NorFlashError for Fault {
     fn kind(&self) -> NorFlashErrorKind {
         match self {
             Self::Arguments(kind) => *kind,
-            Self::PowerLost | Self::Unreadable => NorFlashErrorKind::Other,
+            Self::PowerLost | Self::Unreadable | Self::Worn => NorFlashErrorKind::Other,
         }
     }
+}
+
+/// What becomes of a page that is worn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worn {
+    /// It keeps no programmed bit, and nothing says so.
+    Forgets,
+    /// One of its bytes stays 0.
+    Stuck,
+    /// Its erasure fails.
+    NoErasure,
+    /// Programming it fails.
+    NoProgram,
+    /// What is programmed cannot be read (error correction).
+    Unreadable,
+}
+
+impl Worn {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Forgets, Self::Stuck, Self::NoErasure, Self::NoProgram, Self::Unreadable];
 }
 
 /// Simulated flash: the smallest units to read, write and erase, in bytes.
@@ -55,8 +77,8 @@ pub(crate) struct SimulatedFlash<const READ: usize, const WRITE: usize, const ER
     random: u64,
     /// Bytes that can still be programmed or erased; `None` without end.
     power: Option<u64>,
-    /// Pages that keep no programmed bit (worn out).
-    pub(crate) dead_pages: Vec<usize>,
+    /// Pages that are worn out after so many erasures, and how.
+    pub(crate) worn_pages: Vec<(usize, u32, Worn)>,
     /// How often each page was erased.
     pub(crate) erasures: Vec<u32>,
     /// Bytes programmed and erased so far.
@@ -73,7 +95,7 @@ impl<const READ: usize, const WRITE: usize, const ERASE: usize> SimulatedFlash<R
             manner: Torn::Ordered,
             random: 0x9e37_79b9_7f4a_7c15,
             power: None,
-            dead_pages: Vec::new(),
+            worn_pages: Vec::new(),
             erasures: vec![0; pages],
             work: 0,
         }
@@ -118,10 +140,21 @@ impl<const READ: usize, const WRITE: usize, const ERASE: usize> SimulatedFlash<R
         done
     }
 
+    /// How the page of an address is worn.
+    fn worn(&self, at: usize) -> Option<Worn> {
+        let worn =
+            |&&(page, after, _): &&(usize, u32, Worn)| page == at / ERASE && self.erasures[page] > after;
+        self.worn_pages.iter().find(worn).map(|&(_, _, how)| how)
+    }
+
     /// Does the first `done` bytes' worth of an operation on `at..`, whose result would be `wanted`.
     fn apply(&mut self, at: usize, wanted: &[u8], done: usize) {
-        if self.dead_pages.contains(&(at / ERASE)) && wanted.iter().any(|&b| b != 0xff) {
+        let worn = self.worn(at);
+        if worn == Some(Worn::Forgets) && wanted.iter().any(|&b| b != 0xff) {
             return;
+        }
+        if worn == Some(Worn::Unreadable) && wanted.len() < ERASE {
+            self.torn[at / WRITE] = true;
         }
         let all = wanted.len();
         for (i, &target) in wanted.iter().enumerate() {
@@ -141,6 +174,9 @@ impl<const READ: usize, const WRITE: usize, const ERASE: usize> SimulatedFlash<R
                 }
             };
             self.bytes[at + i] = before & !changed | target & changed;
+            if worn == Some(Worn::Stuck) && (at + i) % ERASE == ERASE / 2 {
+                self.bytes[at + i] = 0;
+            }
             if self.bytes[at + i] != target && self.manner == Torn::Unreadable {
                 self.torn[(at + i) / WRITE] = true;
             }
@@ -190,6 +226,9 @@ impl<const READ: usize, const WRITE: usize, const ERASE: usize> NorFlash
                 return Err(Fault::PowerLost);
             }
             self.erasures[at / ERASE] += 1;
+            if self.worn(at) == Some(Worn::NoErasure) {
+                return Err(Fault::Worn);
+            }
             let words = at / WRITE..(at + ERASE) / WRITE;
             self.torn[words.clone()].fill(false);
             let done = self.spend(ERASE);
@@ -211,6 +250,9 @@ impl<const READ: usize, const WRITE: usize, const ERASE: usize> NorFlash
         let at = offset as usize;
         if self.power == Some(0) {
             return Err(Fault::PowerLost);
+        }
+        if self.worn(at) == Some(Worn::NoProgram) {
+            return Err(Fault::Worn);
         }
         let done = self.spend(bytes.len());
         let begun =

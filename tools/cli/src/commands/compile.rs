@@ -76,11 +76,16 @@ pub fn compile(
     let mut warnings = Vec::new();
     if let Some(report) = made.quantisation.as_ref() {
         let options = QuantizeOptions { sequence: sequence(args), ..QuantizeOptions::default() };
-        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples, args.reset_every)?;
+        let kept = without(&samples, &report.left_out);
+        let samples = kept.as_deref().unwrap_or(&samples);
+        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, samples, args.reset_every)?;
         if let Some(snr) = outputs_snr_db {
-            let oracle = || quantize::rounded_oracle_db(&graph, &made.graph, &samples, &options);
+            let oracle = || quantize::rounded_oracle_db(&graph, &made.graph, samples, &options);
             warnings.extend(judge::verdict(snr, report, args.allow_poor, oracle)?);
         }
+    }
+    if made.precision == Precision::Int16x8 && !samples.is_empty() {
+        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples, args.reset_every)?;
     }
     let on_chip = match target {
         Some(Target::Chip(chip)) => {
@@ -111,6 +116,12 @@ pub fn compile(
         signature: None,
     };
     Ok((file, report))
+}
+
+/// The samples but those of these indices; `None` if there are no such indices.
+fn without(samples: &[Vec<ArrayD<f32>>], left_out: &[usize]) -> Option<Vec<Vec<ArrayD<f32>>>> {
+    let kept = samples.iter().enumerate().filter(|(i, _)| !left_out.contains(i));
+    (!left_out.is_empty()).then(|| kept.map(|(_, sample)| sample.clone()).collect())
 }
 
 /// The key to sign with, read before the work begins.
@@ -218,9 +229,11 @@ pub fn make(
     if args.stateful {
         check_stateful(&graph)?;
     }
-    let quantised = graph.values.iter().any(|v| v.dtype == DType::I8);
+    let quantised = graph.values.iter().any(|v| matches!(v.dtype, DType::I8 | DType::I16));
+    let int16 = graph.values.iter().any(|v| v.dtype == DType::I16);
+    let own = if int16 { Precision::Int16x8 } else { Precision::Int8 };
     let precision = match args.precision.clone() {
-        Some(p) if quantised && p != Precision::Int8 => {
+        Some(p) if quantised && p != own => {
             let message = format!("the network is already quantised; --precision {p} needs a float network");
             return Err(Failure::new(
                 Kind::Usage,
@@ -229,7 +242,8 @@ pub fn make(
             ));
         }
         Some(p) => p,
-        None if quantised || !samples.is_empty() => Precision::Int8,
+        None if quantised => own,
+        None if !samples.is_empty() => Precision::Int8,
         // Float activations or activations of 16 bits: the weights stay integers.
         None if graph.quantised => Precision::F32,
         None => {
@@ -257,7 +271,7 @@ pub fn make(
     let mut calibrated = Vec::new();
     // A layer that learns keeps the numbers that the file gives it.
     // A TensorFlow Lite file says in float32 what its runtime computes so.
-    if quantised && lowered.quantised && args.plan.is_none() && args.learn.is_none() {
+    if quantised && !int16 && lowered.quantised && args.plan.is_none() && args.learn.is_none() {
         let kept = quantize::meant(&lowered, &args.keep_float);
         let ranges = match samples {
             [] => HashMap::new(),
@@ -270,7 +284,7 @@ pub fn make(
         (lowered, calibrated) =
             completed.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     }
-    if quantised && !samples.is_empty() && args.plan.is_none() && args.learn.is_none() {
+    if quantised && !int16 && !samples.is_empty() && args.plan.is_none() && args.learn.is_none() {
         let completed = quantize::complete(&lowered, samples, &args.keep_float);
         let (graph, names) = completed.map_err(|e| quantise_failure(&e))?;
         lowered = graph;
@@ -286,14 +300,20 @@ pub fn make(
         };
         let help = "give the model.onnx that was written together with this policy";
         lowered = quantize::quantize_learned(&lowered, &learned, &options).or_fail(Kind::Mismatch, help)?;
+    } else if precision == Precision::Int16x8 && !quantised {
+        if !subs.is_empty() || args.plan.is_some() || args.learn.is_some() {
+            let message = "an int16x8 network cannot learn, and shares its weights with no other";
+            return Err(Failure::new(Kind::Usage, message, "leave out --precision int16x8"));
+        }
+        if samples.is_empty() {
+            return Err(no_samples(&precision));
+        }
+        let keep_float = args.keep_float.clone();
+        let options = QuantizeOptions { keep_float, sequence: sequence(args), ..QuantizeOptions::default() };
+        lowered = quantize::quantize_int16(&lowered, samples, &options).map_err(|e| quantise_failure(&e))?;
     } else if precision != Precision::F32 && !quantised {
         if samples.is_empty() {
-            let message = format!("--precision {precision} of a float network needs calibration samples");
-            return Err(Failure::new(
-                Kind::Calibration,
-                message,
-                "give --calib X.npy with 50 to 500 typical samples",
-            ));
+            return Err(no_samples(&precision));
         }
         let options = QuantizeOptions {
             clipping: match args.clipping {
@@ -347,7 +367,8 @@ pub fn make(
         }
     }
     // Networks that share weights, and layers that learn, need all of their channels.
-    if precision != Precision::F32 && further.is_empty() && args.plan.is_none() && args.learn.is_none() {
+    let int8 = !matches!(precision, Precision::F32 | Precision::Int16x8);
+    if int8 && further.is_empty() && args.plan.is_none() && args.learn.is_none() {
         let made = passes::without_constant_channels(lowered);
         lowered = made.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     }
@@ -423,6 +444,12 @@ pub fn make(
         KeptFloat::new(&remedy, int8.map(|c| c.report).as_ref(), &mut compiled.report)
     });
     Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, kept_float, nested })
+}
+
+/// A float network that is to be quantised, without samples.
+fn no_samples(precision: &Precision) -> Failure {
+    let message = format!("--precision {precision} of a float network needs calibration samples");
+    Failure::new(Kind::Calibration, message, "give --calib X.npy with 50 to 500 typical samples")
 }
 
 /// The core that the compiler chooses layer forms for.

@@ -28,8 +28,8 @@ pub struct Args {
     /// Metric to measure.
     #[arg(long, value_enum, default_value_t = Metric::Top1)]
     pub metric: Metric,
-    /// Use only the first samples, this many.
-    #[arg(long)]
+    /// Use only the first samples, this many (at least 1).
+    #[arg(long, value_parser = super::at_least_one)]
     pub limit: Option<usize>,
     /// Where to run: host, qemu:BOARD or serial:PORT; see `offshoot target list`.
     #[arg(long, default_value = "host")]

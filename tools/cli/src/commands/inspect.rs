@@ -351,18 +351,28 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
 
 fn describe(port: &Port) -> PortReport {
     use offshoot::format::record::DType;
-    let int8 = port.dtype == DType::I8;
+    let quantised = matches!(port.dtype, DType::I8 | DType::I16);
     PortReport {
         shape: port.outside_shape(),
         device_shape: port.shape.clone(),
         dtype: match port.dtype {
             DType::I8 => "int8",
+            DType::I16 => "int16",
             DType::F32 => "float32",
             DType::I32 => "int32",
         }
         .into(),
-        scale: int8.then_some(port.scale),
-        zero_point: int8.then_some(port.zero_point),
+        scale: quantised.then_some(port.scale),
+        zero_point: quantised.then_some(port.zero_point),
+    }
+}
+
+/// Bytes of an element of an activation.
+fn bytes_of(dtype: offshoot_ir::DType) -> usize {
+    match dtype {
+        offshoot_ir::DType::I8 => 1,
+        offshoot_ir::DType::I16 => 2,
+        _ => 4,
     }
 }
 
@@ -386,7 +396,7 @@ pub fn network(graph: &Graph, name: &str, file_bytes: u64) -> Report {
                 weights: offshoot_ir::cost::weights(graph, node),
                 offset: None,
                 sparse: None,
-                bytes: (out.len() * if out.dtype == offshoot_ir::DType::I8 { 1 } else { 4 }) as u64,
+                bytes: (out.len() * bytes_of(out.dtype)) as u64,
             }
         })
         .collect();

@@ -2,8 +2,10 @@
 
 pub mod compile;
 pub mod compress;
+pub mod delta;
 pub mod demo;
 pub mod eval;
+pub mod frontend;
 pub mod inspect;
 pub mod keygen;
 pub mod learn;
@@ -77,6 +79,15 @@ pub fn read_arrays(paths: &[impl AsRef<Path>]) -> Result<(Vec<Array>, Vec<String
 pub fn read_inputs(model: &Model<'_>, paths: &[impl AsRef<Path>]) -> Result<Arrays> {
     let (arrays, names) = read_arrays(paths)?;
     Arrays::new(model, arrays, &names)
+}
+
+/// Parses a count that must not be zero.
+fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("give a whole number, at least 1".into()),
+    }
 }
 
 /// Parses `--target`.

@@ -87,9 +87,11 @@ fn ordered(graph: &Graph, node: &Node, carries: &dyn Fn(ValueId, usize) -> bool,
     let rank = |id: ValueId| graph.value(id).shape.len();
     match &node.op {
         Op::ArgMax { axis, .. } | Op::TopK { axis, .. } => carries(x, *axis),
-        Op::Gather(_) | Op::Scatter { .. } | Op::GridSample { .. } => {
-            node.inputs.iter().any(|&id| (0..rank(id)).any(|axis| carries(id, axis)))
-        }
+        Op::Gather(_)
+        | Op::Scatter { .. }
+        | Op::GridSample { .. }
+        | Op::Spectrum { .. }
+        | Op::MicroFrontend(_) => node.inputs.iter().any(|&id| (0..rank(id)).any(|axis| carries(id, axis))),
         Op::Slice { step, .. } => {
             let y = node.output;
             (0..rank(x)).any(|axis| {

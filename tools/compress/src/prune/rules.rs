@@ -110,6 +110,13 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
             }
             vec![None; walk.shape(node.output).len()]
         }
+        Op::Spectrum { .. } | Op::MicroFrontend(_) => {
+            let why = format!("is transformed at `{name}`");
+            for &id in &node.inputs {
+                walk.read_all(id).iter().for_each(|axis| walk.fix(axis.as_ref(), &why));
+            }
+            vec![None; walk.shape(node.output).len()]
+        }
         Op::Switch => {
             let why = format!("is chosen by an index at `{name}`");
             for &id in &node.inputs {

@@ -103,6 +103,7 @@ fn gathered(value: &Value, keep: &[Vec<usize>]) -> Data {
     match value.data.as_deref() {
         Some(Data::F32(d)) => Data::F32(pick(d, &offsets)),
         Some(Data::I8(d)) => Data::I8(pick(d, &offsets)),
+        Some(Data::I16(d)) => Data::I16(pick(d, &offsets)),
         Some(Data::I32(d)) => Data::I32(pick(d, &offsets)),
         Some(Data::I64(d)) => Data::I64(pick(d, &offsets)),
         None => Data::F32(Vec::new()),

@@ -5,10 +5,11 @@ use ndarray::{ArrayD, ArrayView1, Axis};
 use offshoot_ir::{DType, Graph, Op, Quant, ValueId};
 use rayon::prelude::*;
 
-use super::classes::{Classes, fixed_quant, is_activation};
+use super::classes::{Classes, is_activation};
 use super::clip::{Histogram, extremes, quant_of_range};
 use super::execute;
 use super::margin::{self, Extremes};
+use super::negligible;
 use super::options::Clipping;
 use super::reach::{Observed, Reach, least_peak, peak_axis};
 use super::tensors::{Batch, elements, real_values};
@@ -52,12 +53,20 @@ pub(crate) fn observe(
     let mut peaks: Vec<Vec<f32>> = vec![Vec::new(); graph.values.len()];
     let mut ends = vec![Extremes::default(); graph.values.len()];
     let mut whole = vec![true; graph.values.len()];
+    let mut channels = vec![Vec::new(); graph.values.len()];
+    let mut judged = vec![false; graph.values.len()];
+    for node in graph.nodes.iter().filter(|n| negligible::is_judged(&n.op)) {
+        judged[node.inputs[0].0 as usize] = true;
+    }
     let axes: Vec<Option<usize>> =
         (0..graph.values.len() as u32).map(|i| peak_axis(graph, ValueId(i))).collect();
     for chunk in samples.chunks(execute::chunk(CHUNK, samples.len(), sequence)) {
         execute::execute(graph, chunk, sequence, &mut |id, batch| {
             if is_activation(graph, id) {
                 let index = id.0 as usize;
+                if judged[index] {
+                    negligible::widen(&mut channels[index], batch);
+                }
                 for array in batch.iter() {
                     let (low, high) = extremes(array).ok_or_else(|| not_finite(graph, id, f32::NAN))?;
                     let range = ranges[index].get_or_insert((low, high));
@@ -76,7 +85,8 @@ pub(crate) fn observe(
         done(chunk.len());
     }
     let range = ranges.into_iter().map(Option::unwrap_or_default).collect();
-    Ok(Observed { range, least_peak: peaks.iter().map(|p| least_peak(p)).collect(), extremes: ends, whole })
+    let least_peak = peaks.iter().map(|p| least_peak(p)).collect();
+    Ok(Observed { range, least_peak, extremes: ends, whole, channels })
 }
 
 /// The range within which values matter, and the ranges of all values within it.
@@ -255,9 +265,9 @@ pub(crate) fn widen_inputs(graph: &Graph, classes: &Classes, room: f32, quants: 
 pub(crate) fn fixed_classes(graph: &Graph, classes: &Classes) -> Vec<Option<Quant>> {
     let mut fixed = vec![None; graph.values.len()];
     // What is computed in float has the range that it takes.
-    for (_, node) in graph.nodes.iter().enumerate().filter(|(i, _)| !classes.is_float(*i)) {
-        if let Some(quant) = fixed_quant(node) {
-            fixed[classes.find(node.output) as usize] = Some(quant);
+    for (i, node) in graph.nodes.iter().enumerate().filter(|(i, _)| !classes.is_float(*i)) {
+        if let Some(quant) = classes.fixed(i) {
+            fixed[classes.find(node.output) as usize] = Some(quant.clone());
         }
     }
     fixed

@@ -9,6 +9,8 @@ use offshoot_ir::{
     BinaryKind, DType, Graph, Node, Op, PoolKind, Quant, ReduceKind, ScatterKind, UnaryKind, ValueId,
 };
 
+use offshoot_ir::grid;
+
 use super::recurrent;
 
 /// Factor by which a joined range may be wider than a tensor's own before the tensor keeps its own: one bit.
@@ -19,6 +21,8 @@ pub(crate) struct Classes {
     parent: Vec<u32>,
     /// Whether each node stays float.
     float: Vec<bool>,
+    /// Scale and zero point that the specification fixes for the output of each node.
+    fixed: Vec<Option<Quant>>,
 }
 
 impl Classes {
@@ -27,14 +31,26 @@ impl Classes {
         self.float.get(i).copied().unwrap_or(false)
     }
 
+    /// The scale and zero point that the specification fixes for the output of node `i`.
+    pub(crate) fn fixed(&self, i: usize) -> Option<&Quant> {
+        self.fixed.get(i)?.as_ref()
+    }
+
     /// Classes of `graph`; `float[i]`: node i is not quantised. `ranges`: (minimum, maximum) of each value
-    /// over the calibration data.
-    pub(crate) fn new(graph: &Graph, float: &[bool], ranges: &[(f32, f32)]) -> Self {
-        let mut classes = Self { parent: (0..graph.values.len() as u32).collect(), float: float.to_vec() };
+    /// over the calibration data. `own`: an output whose range is a small part of the one that the specification fixes has a
+    /// scale of its own, where the device can do that.
+    pub(crate) fn new(graph: &Graph, float: &[bool], ranges: &[(f32, f32)], own: bool) -> Self {
+        let of_node =
+            |node: &Node| fixed_quant(node).filter(|quant| !(own && is_narrow(node, quant, ranges)));
+        let mut classes = Self {
+            parent: (0..graph.values.len() as u32).collect(),
+            float: float.to_vec(),
+            fixed: graph.nodes.iter().map(of_node).collect(),
+        };
         let mut fixed: Vec<bool> = vec![false; graph.values.len()];
-        for (node, _) in graph.nodes.iter().zip(float).filter(|(_, float)| !**float) {
+        for (i, (node, _)) in graph.nodes.iter().zip(float).enumerate().filter(|(_, (_, float))| !**float) {
             let out = node.output.0 as usize;
-            if fixed_quant(node).is_some() {
+            if classes.fixed(i).is_some() {
                 fixed[out] = true;
             }
             // A given initial state has the scale of the states that follow, and widens their range.
@@ -89,6 +105,16 @@ impl Classes {
     }
 }
 
+/// Whether the output of a function takes less than half of the codes that the specification's scale gives it. Its table can
+/// have any scale.
+fn is_narrow(node: &Node, quant: &Quant, ranges: &[(f32, f32)]) -> bool {
+    const SHARE: f32 = 0.5;
+    let Op::Unary(_) = node.op else { return false };
+    let (low, high) = ranges[node.output.0 as usize];
+    let (least, most) = grid::bounds(quant);
+    low < high && low.min(0.0) >= SHARE * least && high <= SHARE * most
+}
+
 /// Whether the output range of an average pool is so much narrower than its input's that it needs a scale of its own:
 /// with the input's scale it would lose two bits or more.
 pub(crate) fn is_sparse_mean(node: &Node, ranges: &[(f32, f32)]) -> bool {
@@ -138,7 +164,7 @@ pub(crate) fn shared(node: &Node) -> Sharing {
 }
 
 /// Scale and zero point that the specification fixes for an operator's output.
-pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
+fn fixed_quant(node: &Node) -> Option<Quant> {
     match &node.op {
         Op::Recurrent { .. } => recurrent::fixed_quant(node),
         Op::Softmax { .. } | Op::Unary(UnaryKind::Sigmoid) => Some(Quant::per_tensor(1.0 / 256.0, -128)),

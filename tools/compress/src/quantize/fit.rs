@@ -33,20 +33,30 @@ pub(crate) struct Noise {
     pub(crate) cumulative: f32,
 }
 
+/// What all calibration samples show of the float network's values.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    /// Within which values matter.
+    pub(crate) reach: &'a Reach,
+    /// As [`super::reach::Observed::channels`].
+    pub(crate) channels: &'a [Vec<(f32, f32)>],
+}
+
 /// Fits all weights and biases of `skeleton` on `samples`; weights of node k of the float graph to `bits[k]`. Values
-/// beyond `reach` are clamped. With `measure`, returns the noise of every operator too. `cache` belongs to these samples.
+/// beyond `seen.reach` are clamped. With `measure`, returns the noise of every operator too. `cache` belongs to these samples.
 #[expect(clippy::too_many_arguments, reason = "each is one input of the fit")]
 pub(crate) fn fit(
     float: &Graph,
     skeleton: &Skeleton,
     bits: &[Form],
-    reach: &Reach,
+    seen: Seen<'_>,
     samples: &[&Vec<ArrayD<f32>>],
     settings: Settings,
     measure: bool,
     cache: Option<&mut Exact>,
 ) -> Result<(Graph, Vec<Noise>)> {
     let mut cache = cache;
+    let reach = seen.reach;
     let sequence = settings.sequence;
     let mut graph = skeleton.graph.clone();
     let mut noise = Vec::new();
@@ -80,7 +90,8 @@ pub(crate) fn fit(
         };
         let Some(reference) = known.or(computed.as_ref()) else { continue };
         let (mut batch, weight_noise) = if weighted {
-            let (b, n) = layer(&mut graph, &node, bits[k], &rounded, reference, settings)?;
+            let channels = seen.channels.get(source.inputs[0].0 as usize).map_or(&[][..], Vec::as_slice);
+            let (b, n) = layer(&mut graph, &node, bits[k], (&rounded, channels), reference, settings)?;
             (b, Some(n))
         } else if matches!(node.op, Op::Recurrent { .. }) && int8 {
             let (b, n) = recurrent_fit::fit(&mut graph, &node, &rounded, reference, settings)?;
@@ -141,12 +152,12 @@ fn alone(graph: &Graph, node: &Node, source: &Node) -> Node {
     Node { inputs: node.inputs.iter().enumerate().map(pick).collect(), ..node.clone() }
 }
 
-/// Fits one operator; returns its output (activated, not yet rounded) and the weights' signal-to-noise ratio.
+/// Fits one operator, whose input has the ranges `channels_seen` over all calibration samples; returns its output (activated, not yet rounded) and the weights' signal-to-noise ratio.
 fn layer(
     graph: &mut Graph,
     node: &Node,
     form: Form,
-    rounded: &Environment,
+    (rounded, channels_seen): (&Environment, &[(f32, f32)]),
     before: &Batch,
     settings: Settings,
 ) -> Result<(Batch, f32)> {
@@ -156,7 +167,7 @@ fn layer(
     let (mut real, mut bias) = (real_values(graph.value(w)), real_values(graph.value(b)));
     let channels = graph.value(w).shape.first().copied().unwrap_or(0);
     if let Some(x) = rounded.get(x) {
-        negligible::clear(&node.op, x, &mut real, &mut bias, output);
+        negligible::clear(&node.op, x, channels_seen, &mut real, &mut bias, output);
     }
     // Both are this layer's own.
     graph.value_mut(b).data = Some(Arc::new(Data::F32(bias.clone())));

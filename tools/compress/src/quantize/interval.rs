@@ -1,34 +1,39 @@
-//! Bounds that no sample exceeds, by interval arithmetic from the constants and the functions of a float network.
+//! Bounds of an operator's output, by interval arithmetic from the ranges of its inputs: a tensor that saturates at its range
+//! leads to no numbers beyond them.
 
-use offshoot_ir::{BinaryKind, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind};
+use offshoot_ir::{BinaryKind, BinaryMathKind, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind, Value};
 
+use super::form::is_weighted;
 use super::tensors::real_values;
 
 type Interval = (f32, f32);
 
 /// All numbers.
-const ALL: Interval = (f32::NEG_INFINITY, f32::INFINITY);
+pub(super) const ALL: Interval = (f32::NEG_INFINITY, f32::INFINITY);
 
-/// Bounds of every value. Graph inputs have none.
-pub(crate) fn of(graph: &Graph) -> Vec<Interval> {
-    let hull = |r: Interval, v: f32| (r.0.min(v), r.1.max(v));
-    let constant = |value: &offshoot_ir::Value| match &value.data {
+fn hull(r: Interval, v: f32) -> Interval {
+    (r.0.min(v), r.1.max(v))
+}
+
+/// The range of a constant; all numbers for another value.
+pub(super) fn constant(value: &Value) -> Interval {
+    match &value.data {
         Some(_) => real_values(value).into_iter().fold((f32::INFINITY, f32::NEG_INFINITY), hull),
         None => ALL,
-    };
-    let mut all: Vec<Interval> = graph.values.iter().map(constant).collect();
-    for node in &graph.nodes {
-        let (mut low, mut high) = node_bounds(graph, node, &all);
-        if low.is_nan() || high.is_nan() || low > high {
-            (low, high) = ALL;
-        }
-        if let Some(activation) = node.op.activation() {
-            let (least, most) = activation.bounds();
-            (low, high) = (low.max(least).min(most), high.min(most).max(least));
-        }
-        all[node.output.0 as usize] = (low, high);
     }
-    all
+}
+
+/// Bounds of the output of `node`, where `all` holds those of its inputs by value.
+pub(super) fn image(graph: &Graph, node: &Node, all: &[Interval]) -> Interval {
+    let (mut low, mut high) = node_bounds(graph, node, all);
+    if low.is_nan() || high.is_nan() || low > high {
+        (low, high) = ALL;
+    }
+    if let Some(activation) = node.op.activation() {
+        let (least, most) = activation.bounds();
+        (low, high) = (low.max(least).min(most), high.min(most).max(least));
+    }
+    (low, high)
 }
 
 fn node_bounds(graph: &Graph, node: &Node, all: &[Interval]) -> Interval {
@@ -57,6 +62,11 @@ fn node_bounds(graph: &Graph, node: &Node, all: &[Interval]) -> Interval {
         }
         Op::Softmax { .. } => (0.0, 1.0),
         Op::Unary(kind) => unary(*kind, x),
+        Op::PRelu => match graph.value(node.inputs[1]).data {
+            Some(_) => prelu(x, of(1)),
+            None => ALL,
+        },
+        op if is_weighted(op) => weighted(graph, node, with_zero),
         Op::Binary { kind, .. } => {
             let same = node.inputs[0] == node.inputs[1];
             binary(*kind, x, of(1), same)
@@ -72,6 +82,7 @@ fn node_bounds(graph: &Graph, node: &Node, all: &[Interval]) -> Interval {
 fn unary(kind: UnaryKind, (low, high): Interval) -> Interval {
     match kind {
         UnaryKind::Clip { min, max } => (low.max(min).min(max), high.min(max).max(min)),
+        _ if low.is_finite() && high.is_finite() && low < high => sampled(kind, (low, high)),
         UnaryKind::Sigmoid | UnaryKind::HardSigmoid { .. } => (0.0, 1.0),
         UnaryKind::Tanh | UnaryKind::Erf => (-1.0, 1.0),
         UnaryKind::Exp => (low.exp(), high.exp()),
@@ -88,6 +99,47 @@ fn unary(kind: UnaryKind, (low, high): Interval) -> Interval {
         UnaryKind::Elu { alpha } if alpha >= 0.0 => (-alpha, f32::INFINITY),
         _ => ALL,
     }
+}
+
+/// Bounds of a function between two finite numbers, from as many of its results as int8 has.
+fn sampled(kind: UnaryKind, (low, high): Interval) -> Interval {
+    const PARTS: u16 = 256;
+    let at = |i: u16| low + (high - low) * (f32::from(i) / f32::from(PARTS));
+    let points = (0..PARTS).map(at).chain([high, 0.0f32.max(low).min(high)]);
+    let results = points.map(|x| kind.apply(x));
+    results.fold((f32::INFINITY, f32::NEG_INFINITY), |r, v| if v.is_finite() { hull(r, v) } else { ALL })
+}
+
+/// Bounds of a leaky ReLU with slopes within `slopes`.
+fn prelu((low, high): Interval, slopes: Interval) -> Interval {
+    let least = low.min(0.0);
+    let ends = [slopes.0 * least, slopes.1 * least];
+    if ends.iter().any(|v| v.is_nan()) {
+        return ALL;
+    }
+    let positive = (low.max(0.0), high.max(0.0));
+    ends.into_iter().fold((positive.0.min(0.0), positive.1), hull)
+}
+
+/// Bounds of sums of products with constant weights, where every input lies within `x`.
+fn weighted(graph: &Graph, node: &Node, x: Interval) -> Interval {
+    let constants = node.inputs[1..].iter().all(|&id| graph.value(id).data.is_some());
+    if !constants || !x.0.is_finite() || !x.1.is_finite() || matches!(node.op, Op::ConvTranspose2d { .. }) {
+        return ALL;
+    }
+    let weights = graph.value(node.inputs[1]);
+    let rows = weights.shape.first().copied().unwrap_or(1).max(1);
+    let bias = node.inputs.get(2).map(|&id| real_values(graph.value(id)));
+    let weights = real_values(weights);
+    let row = |(i, row): (usize, &[f32])| {
+        let bias = bias.as_ref().and_then(|b| b.get(i)).copied().unwrap_or(0.0);
+        row.iter().fold((bias, bias), |(low, high), w| {
+            let ends = (w * x.0, w * x.1);
+            (low + ends.0.min(ends.1), high + ends.0.max(ends.1))
+        })
+    };
+    let all = weights.chunks((weights.len() / rows).max(1)).enumerate().map(row);
+    all.fold((f32::INFINITY, f32::NEG_INFINITY), |r, v| (r.0.min(v.0), r.1.max(v.1)))
 }
 
 /// Bounds of arithmetic; `same`: both operands are one tensor.
@@ -108,6 +160,8 @@ fn binary(kind: BinaryKind, a: Interval, b: Interval, same: bool) -> Interval {
         BinaryKind::Min => (a.0.min(b.0), a.1.min(b.1)),
         BinaryKind::Max => (a.0.max(b.0), a.1.max(b.1)),
         BinaryKind::Div if b.0 > 0.0 || b.1 < 0.0 => corners(&|x, y| x / y),
+        BinaryKind::Math(BinaryMathKind::Keep) => (a.0.min(0.0), a.1.max(0.0)),
+        BinaryKind::Math(BinaryMathKind::Equal) => (0.0, 1.0),
         BinaryKind::Div | BinaryKind::Math(_) => ALL,
     }
 }
@@ -142,8 +196,21 @@ mod tests {
         node(binary(BinaryKind::Mul), vec![ids[1], c], ids[2]);
         node(binary(BinaryKind::Sub), vec![ids[2], ids[1]], ids[3]);
         node(Op::Reduce { kind: ReduceKind::Sum, axes: vec![1] }, vec![ids[3]], ids[4]);
-        let all = of(&g);
+        let mut all: Vec<Interval> = g.values.iter().map(constant).collect();
+        for node in &g.nodes {
+            all[node.output.0 as usize] = image(&g, node, &all);
+        }
         let bounds: Vec<Interval> = ids.iter().map(|id| all[id.0 as usize]).collect();
         assert_eq!(bounds, [ALL, (0.0, 1.0), (-3.0, 2.0), (-4.0, 2.0), (-16.0, 8.0)]);
+    }
+
+    #[test]
+    fn functions_and_sums_of_finite_ranges_are_bounded() {
+        assert_eq!(unary(UnaryKind::Tanh, (0.0, 100.0)), (0.0, 1.0));
+        let (low, high) = unary(UnaryKind::Pow { exponent: 2.0 }, (-3.0, 1.0));
+        assert!(low == 0.0 && high == 9.0, "{low} {high}");
+        assert_eq!(unary(UnaryKind::Reciprocal, (-1.0, 1.0)), ALL);
+        assert_eq!(prelu((-3.0, 1.0), (-0.5, 1.5)), (-4.5, 1.5));
+        assert_eq!(prelu((1.0, 2.0), (-0.5, 1.5)), (0.0, 2.0));
     }
 }

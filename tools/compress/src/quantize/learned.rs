@@ -32,7 +32,7 @@ pub fn quantize_learned(graph: &Graph, learned: &Learned, options: &QuantizeOpti
         .map(|v| learned.ranges.get(&v.name).copied().unwrap_or_default())
         .map(|(low, high)| (low.min(0.0), high.max(0.0)))
         .collect();
-    let classes = Classes::new(graph, &float, &ranges);
+    let classes = Classes::new(graph, &float, &ranges, false);
     check_ranges(graph, &float, learned, &classes)?;
     let widened = calibrate::class_ranges(graph, &classes, &Reach::whole(graph), &ranges);
     let fixed = calibrate::fixed_classes(graph, &classes);

@@ -2,19 +2,23 @@
 //!
 //! The largest of a few samples is an unreliable range: one value beyond it saturates, which costs more than a step that is a
 //! little wider. The largest elements of single samples are taken as extreme values with a Gumbel distribution, fitted by its
-//! moments; the range then holds all but one of [`RETURN`] samples. Where both ends are alike, the one that varied more speaks
+//! moments; the range then holds all but one of [`RETURN`] samples: so many that what saturates costs as much as the
+//! wider step, which all elements of a tensor pay. Where both ends are alike, the one that varied more speaks
 //! for the other as well, up to [`LOPSIDED`] samples: that it varied less may be chance. Not so at a graph's input, whose step
 //! is an error that nothing behind it can mend. With more samples the observed range is trusted more, and from [`TRUSTED`] on
-//! entirely.
+//! entirely. No range is wider than what the ranges of an operator's inputs lead to.
 
 use offshoot_ir::grid::quant_of_range;
 use offshoot_ir::{Graph, Quant, ValueId};
 
+use super::classes::is_activation;
 use super::interval;
 use super::reach::{Observed, Reach};
 
-/// One of this many samples exceeds the range.
-const RETURN: f64 = 3000.0;
+/// One of this many samples exceeds the range: fewer and more.
+const RETURN: [f64; 2] = [100.0, 400.0];
+/// Squared steps of a range, times 12: a step's noise has a twelfth of its square.
+const STEPS: f64 = 255.0 * 255.0 * 12.0;
 /// Up to this many samples the extrapolated range is used as it is.
 const FEW: usize = 32;
 /// From this many samples on the observed range is used as it is.
@@ -45,19 +49,25 @@ impl Extremes {
     }
 
     /// The range of samples to come, where `range` is the observed one. `joint`: ends that are alike share their spread.
-    fn beyond(&self, (low, high): (f32, f32), joint: bool) -> (f32, f32) {
+    /// `elements`: of the tensor.
+    fn beyond(&self, (low, high): (f32, f32), joint: bool, elements: usize) -> (f32, f32) {
         let trust = self.samples.saturating_sub(FEW) as f64 / (TRUSTED - FEW) as f64;
         let share = 1.0 - trust.min(1.0);
         if share == 0.0 || self.samples < 2 {
             return (low, high);
         }
         let n = self.samples as f64;
+        // Zero is in every range, so ends on its other side do not count.
+        let width = f64::from(high.max(0.0)) - f64::from(low.min(0.0));
         // Mean of the samples' ends, and the distance of the extrapolated end from it.
         let end = |[sum, squares]: [f64; 2]| {
             let mean = sum / n;
             let deviation = (squares / n - mean * mean).max(0.0).sqrt();
             let scale = deviation * 6f64.sqrt() / std::f64::consts::PI;
-            (mean, scale * (RETURN.ln() - 0.577_215_664_901_532_9))
+            // Least noise of a step in proportion to the width, for each element, and of one excess of this scale.
+            let period = STEPS * scale / (width * elements.max(1) as f64).max(f64::MIN_POSITIVE);
+            let period = period.max(RETURN[0]).min(RETURN[1]);
+            (mean, scale * (period.ln() - 0.577_215_664_901_532_9))
         };
         let ((mean_high, mut far_high), (mean_low, mut far_low)) = (end(self.high), end(self.low));
         let (up, down) = (mean_high, -mean_low);
@@ -69,8 +79,6 @@ impl Extremes {
         }
         let above = ((mean_high + far_high - f64::from(high)) * share).max(0.0);
         let below = ((f64::from(low) - mean_low + far_low) * share).max(0.0);
-        // Zero is in every range, so ends on its other side do not count.
-        let width = f64::from(high.max(0.0)) - f64::from(low.min(0.0));
         let most = (MOST - 1.0) * width;
         let (above, below) = (above.min(most), below.min(most));
         if !(above.is_finite() && below.is_finite()) {
@@ -87,18 +95,30 @@ pub(crate) fn ranges(
     reach: &Reach,
     ranges: &[(f32, f32)],
 ) -> Vec<(f32, f32)> {
-    let natural = interval::of(graph);
-    let one = |(i, &range): (usize, &(f32, f32))| {
+    let mut expected: Vec<(f32, f32)> = graph.values.iter().map(interval::constant).collect();
+    let one = |i: usize, (least, most): (f32, f32)| {
+        let range = ranges[i];
         if reach.of(ValueId(i as u32)).is_some() {
             return range;
         }
         let joint = !graph.inputs.contains(&ValueId(i as u32));
-        let (low, high) = observed.extremes.get(i).map_or(range, |e| e.beyond(range, joint));
-        let (least, most) = natural[i];
-        // Rounding may carry an observed value beyond the natural bound.
+        let (low, high) =
+            observed.extremes.get(i).map_or(range, |e| e.beyond(range, joint, graph.values[i].len()));
+        // Rounding may carry an observed value beyond the bound.
         (low.max(least).min(range.0), high.min(most).max(range.1))
     };
-    ranges.iter().enumerate().map(one).collect()
+    for &id in graph.inputs.iter().filter(|id| is_activation(graph, **id)) {
+        expected[id.0 as usize] = one(id.0 as usize, interval::ALL);
+    }
+    for node in graph.nodes.iter().filter(|n| is_activation(graph, n.output)) {
+        let bounds = interval::image(graph, node, &expected);
+        expected[node.output.0 as usize] = one(node.output.0 as usize, bounds);
+    }
+    // Constants and integers have the ranges that they are given.
+    let given = |(i, range): (usize, (f32, f32))| {
+        if is_activation(graph, ValueId(i as u32)) { range } else { ranges[i] }
+    };
+    expected.into_iter().enumerate().map(given).collect()
 }
 
 /// A scale at which whole numbers from `low` to `high` are exact, and its zero point; `None` if there are too many of them.
@@ -141,34 +161,37 @@ mod tests {
     fn few_samples_leave_room() {
         let wave = |i: usize| (-1.0 - (i % 5) as f32 * 0.1, 2.0 + (i % 7) as f32 * 0.2);
         let (e, range) = extremes(24, wave);
-        let wide = e.beyond(range, true);
+        let wide = e.beyond(range, true, 1);
         assert!(wide.1 > range.1 + 1.0 && wide.1 < range.1 + 3.0 && wide.0 < range.0 - 0.3, "{wide:?}");
+        // The many elements of a large tensor would pay for a wider step.
+        let large = e.beyond(range, true, 100_000);
+        assert!(range.1 < large.1 && large.1 < wide.1, "{large:?}");
         let (e, range) = extremes(80, wave);
-        let half = e.beyond(range, true);
+        let half = e.beyond(range, true, 1);
         assert!(half.1 > range.1 && half.1 < wide.1);
         let (e, range) = extremes(128, wave);
-        assert_eq!(e.beyond(range, true), range);
+        assert_eq!(e.beyond(range, true, 1), range);
     }
 
     #[test]
     fn ends_that_are_alike_share_their_spread() {
         let both = |i: usize| (-1.5 - (i % 2) as f32 * 0.1, 2.0 + (i % 7) as f32 * 0.2);
         let (e, range) = extremes(24, both);
-        let wide = e.beyond(range, true);
+        let wide = e.beyond(range, true, 1);
         assert!((wide.1 - 2.6 - (-1.55 - wide.0)).abs() < 0.1, "{wide:?}");
-        assert!(e.beyond(range, false).0 > -2.0);
+        assert!(e.beyond(range, false, 1).0 > -2.0);
         let (many, range) = extremes(64, both);
-        assert_eq!(many.beyond(range, true), many.beyond(range, false));
+        assert_eq!(many.beyond(range, true, 1), many.beyond(range, false, 1));
         // As behind SiLU: the lower end says nothing about the upper one.
         let one = |i: usize| (-0.2 - (i % 2) as f32 * 0.01, 2.0 + (i % 7) as f32 * 0.2);
         let (e, range) = extremes(24, one);
-        assert!(e.beyond(range, true).0 > -0.3, "{:?}", e.beyond(range, true));
+        assert!(e.beyond(range, true, 1).0 > -0.3, "{:?}", e.beyond(range, true, 1));
     }
 
     #[test]
     fn what_never_varies_stays() {
         let (e, range) = extremes(8, |_| (0.0, 1.0));
-        assert_eq!(e.beyond(range, true), (0.0, 1.0));
+        assert_eq!(e.beyond(range, true, 1), (0.0, 1.0));
     }
 
     #[test]

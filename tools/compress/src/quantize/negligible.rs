@@ -16,8 +16,17 @@ const STEPS: f32 = 0.25;
 const OBSERVATIONS: usize = 32;
 
 /// Clears the weights of negligible channels, and adds their mean contribution to `bias`. `weights` are those of `op`, which
-/// reads `x` and writes a tensor of scale `step`. Operators other than convolutions and fully connected ones stay as they are.
-pub(super) fn clear(op: &Op, x: &Batch, weights: &mut [f32], bias: &mut [f32], step: f32) {
+/// reads `x` and writes a tensor of scale `step`. `seen`: the range of each input channel over all calibration samples, of which
+/// `x` holds a part; a channel that moves in any of them counts. Operators other than convolutions and fully connected ones stay
+/// as they are.
+pub(super) fn clear(
+    op: &Op,
+    x: &Batch,
+    seen: &[(f32, f32)],
+    weights: &mut [f32],
+    bias: &mut [f32],
+    step: f32,
+) {
     let (groups, padded) = match op {
         Op::FullyConnected { .. } => (1, false),
         Op::Conv2d { groups, window, .. } => (*groups, window.pad != [0; 4]),
@@ -44,6 +53,9 @@ pub(super) fn clear(op: &Op, x: &Batch, weights: &mut [f32], bias: &mut [f32], s
         let (mut spread, mut middle) = (0.0, 0.0);
         for (i, w) in own.iter().enumerate() {
             let (mut low, mut high, mean) = ranges[first + i % columns];
+            if let Some(all) = seen.get(first + i % columns) {
+                (low, high) = (low.min(all.0), high.max(all.1));
+            }
             if padded {
                 (low, high) = (low.min(0.0), high.max(0.0));
             }
@@ -54,6 +66,23 @@ pub(super) fn clear(op: &Op, x: &Batch, weights: &mut [f32], bias: &mut [f32], s
             own.fill(0.0);
             bias[row] += middle;
         }
+    }
+}
+
+/// Whether the inputs of `op` are judged here.
+pub(super) fn is_judged(op: &Op) -> bool {
+    matches!(op, Op::FullyConnected { .. } | Op::Conv2d { .. })
+}
+
+/// Widens `known`, the range of each channel of a tensor, by these samples of it.
+pub(super) fn widen(known: &mut Vec<(f32, f32)>, x: &Batch) {
+    let channels = x.first().and_then(|a| a.shape().last().copied()).unwrap_or(0);
+    if channels == 0 {
+        return;
+    }
+    known.resize(channels, (f32::INFINITY, f32::NEG_INFINITY));
+    for (known, (low, high, _)) in known.iter_mut().zip(ranges(x, channels)) {
+        *known = (known.0.min(low), known.1.max(high));
     }
 }
 
@@ -95,13 +124,20 @@ mod tests {
         let given = (vec![1e-3, 2e-3, 0.5, 0.25], vec![1.0, 1.0]);
         let (mut weights, mut bias) = given.clone();
         let x: Vec<_> = (0..16).map(|_| sample()).collect();
-        clear(&op, &x, &mut weights, &mut bias, 0.1);
+        clear(&op, &x, &[], &mut weights, &mut bias, 0.1);
         // The first row moves by up to 1e-3 · 2 + 2e-3 · 8 < 0.1 / 4.
         assert_eq!(weights, [0.0, 0.0, 0.5, 0.25]);
         assert!((bias[0] - 1.002).abs() < 1e-6 && bias[1] == 1.0, "{bias:?}");
         // One sample says nothing about the range.
         let (mut weights, mut bias) = given.clone();
-        clear(&op, &vec![sample()], &mut weights, &mut bias, 0.1);
+        clear(&op, &vec![sample()], &[], &mut weights, &mut bias, 0.1);
+        assert_eq!((weights, bias), given);
+        // Another sample, on which nothing is fitted, moves it by more.
+        let (mut weights, mut bias) = given.clone();
+        let mut seen = Vec::new();
+        widen(&mut seen, &vec![sample(), sample() * 1000.0]);
+        assert_eq!(seen, [(1.0, 3000.0), (-4000.0, 4000.0)]);
+        clear(&op, &x, &seen, &mut weights, &mut bias, 0.1);
         assert_eq!((weights, bias), given);
     }
 }

@@ -7,9 +7,11 @@ use offshoot_ir::{Activation, Data, Graph, Op, Quant, ReduceKind};
 use super::calibrate::{self, Expected};
 use super::classes::{Classes, is_activation, is_sparse_mean};
 use super::clip::Histogram;
-use super::fit::{self, fit};
+use super::fit::{self, Seen, fit};
 use super::form::Form;
+use super::functions;
 use super::options::{Clipping, QuantizeOptions, Rounding, Settings, Toggle};
+use super::outliers;
 use super::reach::{Observed, Reach};
 use super::remedy;
 use super::report::{OperatorNoise, QuantizeReport};
@@ -52,11 +54,13 @@ pub fn quantize_with_progress(
     check_options(options)?;
     source::check(graph)?;
     calibrate::check(graph, samples)?;
-    let (float, mut warnings) = source::float_nodes(graph, options)?;
+    let (mut float, mut warnings) = source::float_nodes(graph, options)?;
     let bits = options.weight_bits.of(graph)?;
 
-    let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
     let sequence = options.sequence;
+    let outliers = outliers::find(graph, samples, sequence)?;
+    warnings.extend(outliers.warnings);
+    let all = without(samples, &outliers.samples);
     let fit_samples = affordable(graph, options.fit_samples);
     let compared = match fit_samples < options.fit_samples {
         true => evenly(&all, fit_samples + 1, sequence),
@@ -70,11 +74,12 @@ pub fn quantize_with_progress(
         progress(done, total);
     };
     let mut observed = calibrate::observe(graph, &all, sequence, &mut step)?;
+    warnings.extend(flat_softmaxes(graph, &observed, &mut float));
     let graph = &with_sparse_means(graph, &float, &mut observed);
-    let search =
-        Search { graph, float: &float, bits: &bits, options, fitting: &fitting, held_out: &held_out };
+    let mask = functions::joined(graph, &float);
+    let search = Search { graph, float: &mask, bits: &bits, options, fitting: &fitting, held_out: &held_out };
     let choice = search.run(&mut step)?;
-    let made = finish(graph, &float, &bits, &all, &observed, options, choice, &mut step)?;
+    let made = finish(graph, &mask, &bits, &all, &observed, options, choice, &mut step)?;
     let Made { quantized, noise, tables } = made;
     progress(total, total);
 
@@ -93,9 +98,15 @@ pub fn quantize_with_progress(
         bias_correction: choice.settings.correct_bias,
         held_out_snr_db: choice.score,
         samples: samples.len(),
+        left_out: outliers.samples,
         warnings,
     };
     Ok((quantized, report))
+}
+
+/// All samples but those of these indices.
+pub(super) fn without<'s>(samples: &'s [Vec<ArrayD<f32>>], left_out: &[usize]) -> Vec<&'s Vec<ArrayD<f32>>> {
+    samples.iter().enumerate().filter(|(i, _)| !left_out.contains(i)).map(|(_, s)| s).collect()
 }
 
 /// A quantised network, and how it was made.
@@ -122,7 +133,7 @@ pub(super) fn finish(
     let tables = Tables::new(graph, float, seen, observed, options.sequence, step)?;
     let quants = tables.quants(graph, options, choice.clipping);
     let skeleton = skeleton::build(graph, float, &quants, options.io);
-    let (quantized, noise) = fit(graph, &skeleton, bits, &tables.reach, &last, choice.settings, true, None)?;
+    let (quantized, noise) = fit(graph, &skeleton, bits, tables.seen(), &last, choice.settings, true, None)?;
     Ok(Made { quantized, noise, tables })
 }
 
@@ -205,6 +216,26 @@ pub(super) fn with_sparse_means(graph: &Graph, float: &[bool], observed: &mut Ob
     out
 }
 
+/// Softmaxes all of whose probabilities are small, as over many tokens: the specification's scale of 1/256 gives them a few codes.
+/// They become float32; why.
+pub(super) fn flat_softmaxes(graph: &Graph, observed: &Observed, float: &mut [bool]) -> Vec<String> {
+    const FLAT: f32 = 1.0 / 16.0;
+    let mut reasons = Vec::new();
+    for (node, float) in graph.nodes.iter().zip(float) {
+        let most = observed.range[node.output.0 as usize].1;
+        if matches!(node.op, Op::Softmax { .. }) && !*float && most > 0.0 && most <= FLAT {
+            *float = true;
+            reasons.push(format!(
+                "operator `{}` ({}) stays float: its largest probability is {most:.4}, and the steps of int8 are {:.4}",
+                node.name,
+                node.op.name(),
+                1.0 / 256.0
+            ));
+        }
+    }
+    reasons
+}
+
 /// Number of weight fits needed to compare options.
 fn fits(options: &QuantizeOptions) -> usize {
     clippings(options, false).len()
@@ -224,6 +255,7 @@ fn clippings(options: &QuantizeOptions, large: bool) -> Vec<Clipping> {
 /// Classes, the reach of their values, and their histograms.
 pub(super) struct Tables {
     pub(super) reach: Reach,
+    channels: Vec<Vec<(f32, f32)>>,
     classes: Classes,
     histograms: Vec<Option<Histogram>>,
     expected: Expected,
@@ -239,11 +271,15 @@ impl Tables {
         step: &mut dyn FnMut(usize),
     ) -> Result<Self> {
         let (reach, ranges) = calibrate::settle(graph, observed)?;
-        let classes = Classes::new(graph, float, &ranges);
+        let classes = Classes::new(graph, float, &ranges, true);
         let joined = calibrate::class_ranges(graph, &classes, &reach, &ranges);
         let histograms = calibrate::histograms(graph, &classes, &joined, samples, sequence, step)?;
         let expected = Expected::new(graph, &classes, &reach, observed, &ranges, &joined);
-        Ok(Self { reach, classes, histograms, expected })
+        Ok(Self { reach, channels: observed.channels.clone(), classes, histograms, expected })
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen { reach: &self.reach, channels: &self.channels }
     }
 
     /// Scale and zero point of each value.
@@ -287,9 +323,9 @@ impl Search<'_> {
         let mut attempt = |clipping: Clipping, settings: Settings| -> Result<Choice> {
             let quants = tables.quants(self.graph, self.options, clipping);
             let skeleton = skeleton::build(self.graph, self.float, &quants, self.options.io);
-            let (weights, reach, cache) = (&self.fitting.weights, &tables.reach, cache.as_mut());
+            let (weights, cache) = (&self.fitting.weights, cache.as_mut());
             let (quantized, _) =
-                fit(self.graph, &skeleton, self.bits, reach, weights, settings, false, cache)?;
+                fit(self.graph, &skeleton, self.bits, tables.seen(), weights, settings, false, cache)?;
             let outputs = capture(&quantized, self.held_out, &ids, &tables.reach, sequence)?;
             let score = score(&probes, &exact, &outputs);
             step(1);

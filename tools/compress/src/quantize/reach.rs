@@ -34,6 +34,8 @@ pub(crate) struct Observed {
     pub(crate) extremes: Vec<Extremes>,
     /// Whether all elements are whole numbers.
     pub(crate) whole: Vec<bool>,
+    /// For values that convolutions and fully connected layers read: the range of each channel; empty for others.
+    pub(crate) channels: Vec<Vec<(f32, f32)>>,
 }
 
 impl Observed {
@@ -43,6 +45,7 @@ impl Observed {
         self.least_peak.push(f32::INFINITY);
         self.extremes.push(Extremes::default());
         self.whole.push(true);
+        self.channels.push(Vec::new());
     }
 }
 

@@ -13,6 +13,7 @@ use offshoot_ir::{DType, Data, Graph, Node, Op, ValueId};
 use super::calibrate;
 use super::execute::execute;
 use super::form::is_weighted;
+use super::functions;
 use super::options::{QuantizeOptions, Rounding, Settings, Toggle};
 use super::post_training::{self, Choice, POOR_DB};
 use super::reach::{Observed, Reach};
@@ -26,8 +27,12 @@ use crate::Result;
 const WORK: u64 = 20_000_000_000;
 /// Most trials.
 const MOST: u64 = 64;
-/// A region should reach this much more than the target, in dB: other samples may be worse.
-const SPARE_DB: f32 = 3.0;
+/// An output below this is looked after: on other samples it may fall below 20 dB.
+const START_DB: f32 = POOR_DB + 3.0;
+/// A region should reach this much more.
+const SPARE_DB: f32 = 2.0;
+/// From this many samples on, a quarter of them judges and takes no part in calibration.
+const HELD_OUT: usize = 16;
 /// A larger region must be this much better than a smaller one, in dB.
 const WORTH_DB: f32 = 0.5;
 /// An operator loses much if its output has this much less than its inputs, in dB.
@@ -52,8 +57,8 @@ pub struct Remedy {
     pub after_db: f32,
 }
 
-/// Looks for operators to keep in float32 if an output of the network that `report` describes has less than 20 dB. `None` if
-/// all have, or if float32 operators do not help. `options` are those of the report. Deterministic.
+/// Looks for operators to keep in float32 if an output of the network that `report` describes has less than 23 dB, on samples
+/// that its ranges and weights were not fitted on if there are enough. `None` if all have more, or if float32 operators do not help. `options` are those of the report. Deterministic.
 ///
 /// # Errors
 /// The samples do not fit the graph.
@@ -65,20 +70,24 @@ pub fn remedy(
 ) -> Result<Option<Remedy>> {
     let poor = |id: &ValueId| {
         let made = graph.producer(*id).and_then(|n| report.operators.get(n));
-        made.is_some_and(|o| o.output_snr_db < POOR_DB)
+        // Other samples may be worse than those of calibration.
+        made.is_some_and(|o| o.output_snr_db < START_DB + SPARE_DB)
     };
     if !graph.outputs.iter().any(poor) {
         return Ok(None);
     }
-    let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
-    let (float, _) = source::float_nodes(graph, options)?;
+    let all = post_training::without(samples, &report.left_out);
+    let (all, judging) = split(all, options.sequence);
+    let (mut float, _) = source::float_nodes(graph, options)?;
     let mut observed = calibrate::observe(graph, &all, options.sequence, &mut |_| {})?;
+    post_training::flat_softmaxes(graph, &observed, &mut float);
     let graph = &post_training::with_sparse_means(graph, &float, &mut observed);
-    let (_, exact) = reference(graph, &all, options)?;
+    let (judging, exact) = reference(graph, &judging, options)?;
     let trials = (WORK / (macs(graph) * all.len() as u64).max(1)).min(MOST);
     let mut search = Search {
         graph,
         all: &all,
+        judging: &judging,
         options,
         observed: &observed,
         report,
@@ -86,7 +95,7 @@ pub fn remedy(
         left: trials,
         best: None,
     };
-    let Some(before_db) = search.attempt(&float)?.filter(|db| *db < POOR_DB) else { return Ok(None) };
+    let Some(before_db) = search.attempt(&float)?.filter(|db| *db < START_DB) else { return Ok(None) };
     search.best = None;
     let mut tried: BTreeSet<Vec<usize>> = BTreeSet::new();
     let mut regions: Vec<Vec<usize>> = Vec::new();
@@ -102,7 +111,7 @@ pub fn remedy(
     for region in &regions {
         let db = search.attempt(&with(&float, region))?;
         search.consider(region, db);
-        if search.best.as_ref().is_some_and(|(_, db)| *db >= POOR_DB + SPARE_DB) {
+        if search.best.as_ref().is_some_and(|(_, db)| *db >= START_DB + SPARE_DB) {
             break;
         }
     }
@@ -111,7 +120,7 @@ pub fn remedy(
         return Ok(None);
     }
     // Without those that are not needed, from the upstream end: an operator between two in float32 saves nothing in int8.
-    let enough = if after_db >= POOR_DB + SPARE_DB { POOR_DB + SPARE_DB } else { after_db - WORTH_DB };
+    let enough = if after_db >= START_DB + SPARE_DB { START_DB + SPARE_DB } else { after_db - WORTH_DB };
     let mut settled: BTreeSet<usize> = BTreeSet::new();
     while let Some(node) = first_of(graph, &region, &settled) {
         let fewer: Vec<usize> = region.iter().copied().filter(|&n| n != node).collect();
@@ -180,6 +189,21 @@ fn on_grid(weights: &[f32], channels: usize) -> Vec<f32> {
     weights.chunks(width).flat_map(row).collect()
 }
 
+/// Samples to calibrate on, and samples to judge on: every fourth, if there are enough and no sequence is torn.
+fn split(
+    all: Vec<&Vec<ArrayD<f32>>>,
+    sequence: Option<usize>,
+) -> (Vec<&Vec<ArrayD<f32>>>, Vec<&Vec<ArrayD<f32>>>) {
+    if all.len() < HELD_OUT || sequence.is_some() {
+        return (all.clone(), all);
+    }
+    let part = |judges: bool| {
+        let some = all.iter().enumerate().filter(|(i, _)| (i % 4 == 3) == judges);
+        some.map(|(_, sample)| *sample).collect()
+    };
+    (part(false), part(true))
+}
+
 /// The samples that outputs are compared on, and the float network's outputs.
 fn reference<'s>(
     graph: &Graph,
@@ -192,7 +216,7 @@ fn reference<'s>(
 }
 
 /// The lowest signal-to-noise ratio of the outputs, in dB. Integers and outputs that are zero do not count.
-fn lowest(graph: &Graph, exact: &[Batch], got: &[Batch]) -> f32 {
+pub(super) fn lowest(graph: &Graph, exact: &[Batch], got: &[Batch]) -> f32 {
     let outputs = graph.outputs.iter().zip(exact).zip(got);
     let one = |((id, exact), got): ((&ValueId, &Batch), &Batch)| {
         let (signal, noise) = energies(exact, got);
@@ -205,6 +229,8 @@ fn lowest(graph: &Graph, exact: &[Batch], got: &[Batch]) -> f32 {
 struct Search<'a> {
     graph: &'a Graph,
     all: &'a [&'a Vec<ArrayD<f32>>],
+    /// Samples on which regions are judged.
+    judging: &'a [&'a Vec<ArrayD<f32>>],
     options: &'a QuantizeOptions,
     observed: &'a Observed,
     report: &'a QuantizeReport,
@@ -222,6 +248,7 @@ impl Search<'_> {
             return Ok(None);
         }
         self.left -= 1;
+        let float = &functions::joined(self.graph, float);
         let settings = Settings {
             weight_scale: self.report.weight_scale,
             feedback: self.report.rounding == Rounding::ErrorFeedback,
@@ -240,10 +267,9 @@ impl Search<'_> {
             choice,
             &mut |_| {},
         )?;
-        let taken = post_training::evenly(self.all, self.options.fit_samples, self.options.sequence);
         let outputs = capture(
             &made.quantized,
-            &taken,
+            self.judging,
             &made.quantized.outputs,
             &made.tables.reach,
             self.options.sequence,

@@ -49,6 +49,8 @@ pub struct QuantizeReport {
     pub held_out_snr_db: f32,
     /// Calibration samples given.
     pub samples: usize,
+    /// Indices of the samples that lie far beyond all others and were left out.
+    pub left_out: Vec<usize>,
     /// Warnings for the user.
     pub warnings: Vec<String>,
 }

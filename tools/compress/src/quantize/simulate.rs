@@ -8,7 +8,7 @@ use offshoot_ir::{Graph, Op, UnaryKind, ValueId};
 
 use super::execute::{chunk, execute};
 use super::reach::Reach;
-use super::tensors::{Batch, decibels, round};
+use super::tensors::{Batch, decibels, pooled, round};
 use crate::Result;
 
 /// Samples whose activations are held in memory at once.
@@ -106,8 +106,9 @@ pub(crate) fn probes(graph: &Graph) -> Vec<Probe> {
 /// Signal-to-noise ratio at the probes in dB, averaged over them.
 pub(crate) fn score(probes: &[Probe], exact: &[Batch], quantized: &[Batch]) -> f32 {
     let one = |((probe, exact), quantized): ((&Probe, &Batch), &Batch)| {
-        let (mut signal, mut error) = (0.0, 0.0);
+        let mut samples = Vec::with_capacity(exact.len());
         for (a, b) in exact.iter().zip(quantized) {
+            let (mut signal, mut error) = (0.0, 0.0);
             let row =
                 if probe.centred { a.shape().last().copied().unwrap_or(1).max(1) } else { a.len().max(1) };
             let (a, b): (Vec<f32>, Vec<f32>) = (a.iter().copied().collect(), b.iter().copied().collect());
@@ -121,7 +122,9 @@ pub(crate) fn score(probes: &[Probe], exact: &[Batch], quantized: &[Batch]) -> f
                     error += f64::from((x - ma) - (y - mb)).powi(2);
                 }
             }
+            samples.push((signal, error));
         }
+        let (signal, error) = pooled(&samples);
         decibels(signal, error)
     };
     let all: Vec<f32> = probes.iter().zip(exact).zip(quantized).map(one).collect();

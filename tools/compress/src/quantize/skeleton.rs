@@ -10,6 +10,7 @@ use offshoot_ir::{BinaryKind, DType, Data, Graph, Node, Op, Quant, Value, ValueI
 
 use super::classes::{Sharing, is_activation, shared};
 use super::form::is_weighted;
+use super::front_end;
 use super::margin;
 use super::options::IoType;
 use super::tensors::real_values;
@@ -32,8 +33,10 @@ pub(crate) fn build(source: &Graph, float: &[bool], quants: &[Quant], io: IoType
         quants,
         converted: HashMap::new(),
     };
+    // Samples of a signal need more than 8 bits.
+    let signals = front_end::signals(source);
     for &id in &source.inputs {
-        if io == IoType::Int8 && is_activation(source, id) {
+        if io == IoType::Int8 && is_activation(source, id) && !signals[id.0 as usize] {
             b.set_i8(id, quants[id.0 as usize].clone());
         }
     }

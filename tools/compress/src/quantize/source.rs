@@ -9,7 +9,7 @@ use offshoot_ir::{
 use super::form::is_weighted;
 use super::options::QuantizeOptions;
 use super::tensors::real_values;
-use super::{indices, recurrent};
+use super::{front_end, indices, recurrent};
 use crate::{Error, Result};
 
 /// Checks that the network is float and its weights are finite. Other constants, such as masks, may be infinite:
@@ -55,8 +55,11 @@ pub(crate) fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(V
         }
     }
     let mut warnings = Vec::new();
-    let indices = indices::arithmetic(graph);
-    let float = graph.nodes.iter().zip(indices).map(|(node, index)| {
+    let exact = indices::arithmetic(graph)
+        .into_iter()
+        .zip(front_end::nodes(graph))
+        .map(|(index, front)| index || front);
+    let float = graph.nodes.iter().zip(exact).map(|(node, exact)| {
         let computed =
             is_weighted(&node.op) && node.inputs[1..].iter().any(|&id| graph.value(id).data.is_none());
         if computed {
@@ -72,7 +75,7 @@ pub(crate) fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(V
         if let Some(reason) = recurrent {
             warnings.push(format!("operator `{}` ({}) stays float: {reason}", node.name, node.op.name()));
         }
-        index
+        exact
             || computed
             || fixed
             || recurrent.is_some()
@@ -115,6 +118,7 @@ fn kinds(op: &Op) -> Vec<String> {
         Op::TopK { .. } => vec!["TopK".into()],
         Op::Switch => vec!["If".into()],
         Op::GridSample { .. } => vec!["GridSample".into()],
+        Op::Spectrum { .. } => vec!["STFT".into(), "DFT".into()],
         Op::Reduce { kind, .. } => vec![format!("Reduce{kind:?}")],
         _ => Vec::new(),
     };

@@ -34,6 +34,7 @@ pub(crate) fn real_values(value: &Value) -> Vec<f32> {
     match data.as_ref() {
         Data::F32(v) => v.clone(),
         Data::I8(v) => affine(v, quant, inner),
+        Data::I16(v) => affine(v, quant, inner),
         Data::I32(v) => affine(v, quant, inner),
         Data::I64(v) => v.iter().map(|&q| q as f32).collect(),
     }
@@ -90,21 +91,36 @@ pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
     }
 }
 
-/// Energies of `float` and of the difference between `quantized` and `float`.
+/// A sample whose signal has more than this many times the median energy counts as if it had this much.
+const LOUD: f64 = 10.0;
+
+/// Energies of signal and noise of all samples together, from those of each. One sample that is much louder than the others
+/// must not hide what becomes of them: its energies are scaled down.
+pub fn pooled(samples: &[(f64, f64)]) -> (f64, f64) {
+    let mut signals: Vec<f64> = samples.iter().map(|s| s.0).collect();
+    signals.sort_by(f64::total_cmp);
+    let limit = LOUD * signals.get(signals.len() / 2).copied().unwrap_or(0.0);
+    samples.iter().fold((0.0, 0.0), |(signal, noise), &(s, e)| {
+        let loud = s.is_finite() && limit > 0.0 && s > limit;
+        let weight = if loud { limit / s } else { 1.0 };
+        (signal + weight * s, noise + weight * e)
+    })
+}
+
+/// Energies of `float` and of the difference between `quantized` and `float`, [`pooled`] over the samples.
 pub(crate) fn energies(float: &Batch, quantized: &Batch) -> (f64, f64) {
     let add = |(s, e): (f64, f64), (&f, &q): (&f32, &f32)| {
         (s + f64::from(f) * f64::from(f), e + (f64::from(f) - f64::from(q)).powi(2))
     };
-    float
+    let samples = float
         .par_iter()
         .zip(quantized)
         .map(|(f, q)| match (f.as_slice(), q.as_slice()) {
             (Some(f), Some(q)) => f.iter().zip(q).fold((0.0, 0.0), add),
             _ => f.iter().zip(q).fold((0.0, 0.0), add),
         })
-        .collect::<Vec<_>>()
-        .into_iter()
-        .fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
+        .collect::<Vec<_>>();
+    pooled(&samples)
 }
 
 /// Signal-to-noise ratio in dB, clamped to ±200 so that it stays a number in JSON.
@@ -113,4 +129,21 @@ pub(crate) fn decibels(signal: f64, error: f64) -> f32 {
         return 200.0;
     }
     ((10.0 * (signal / error).log10()) as f32).max(-200.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_loud_sample_does_not_hide_the_others() {
+        // Seven are lost entirely, the eighth is exact to 60 dB.
+        let mut samples = vec![(1.0, 1.0); 7];
+        samples.push((1e6, 1.0));
+        let (signal, noise) = pooled(&samples);
+        assert!((signal - 17.0).abs() < 1e-9 && decibels(signal, noise) < 4.0, "{signal} {noise}");
+        // Alike samples, and silence with a few signals, count as they are.
+        assert_eq!(pooled(&[(1.0, 0.1), (8.0, 0.2), (2.0, 0.3)]), (11.0, 0.1 + 0.2 + 0.3));
+        assert_eq!(pooled(&[(0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (5.0, 1.0)]), (5.0, 1.0));
+    }
 }

@@ -45,14 +45,27 @@ impl Span {
 }
 
 pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, out: &mut Vec<u8>) {
-    let level = libm::pow(10.0, random.within(-1.55..-0.45));
-    let mut sound = event(CLASSES[label], random);
-    sound.iter_mut().for_each(|s| *s *= level);
-    add_surroundings(&mut sound, random);
-    if condition == Condition::Shifted {
-        sound = other_room(&sound, random);
-    }
-    let front_end = FrontEnd {
+    let sound: Vec<f32> = sound(label, condition, random).iter().map(|&s| s as f32).collect();
+    // The constants below are consistent.
+    let log_mel = front_end().features(&sound).expect("front end of tones");
+    let (low, high) = LOG_RANGE;
+    out.extend(log_mel.iter().map(|&v| offset_binary((2.0 * f64::from(v) - low - high) / (high - low))));
+}
+
+/// The sounds that the samples of a seed are pictures of ([`Task::Tones`](super::Task::Tones)), 8,000 samples per second, with
+/// their labels.
+pub fn sounds(condition: Condition, seed: u64, count: usize) -> Vec<(Vec<f32>, i64)> {
+    let of = |index: usize| {
+        let label = index % CLASSES.len();
+        let sound = sound(label, condition, &mut Random::new(seed, index as u64));
+        (sound.iter().map(|&s| s as f32).collect(), label as i64)
+    };
+    (0..count).map(of).collect()
+}
+
+/// The front end of the pictures.
+fn front_end() -> FrontEnd {
+    FrontEnd {
         sample_rate: SAMPLE_RATE,
         window: WINDOW,
         hop: HOP,
@@ -61,12 +74,19 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
         range: (100.0, 4000.0),
         floor: 1e-4,
         coefficients: None,
-    };
-    let sound: Vec<f32> = sound.iter().map(|&s| s as f32).collect();
-    // The constants above are consistent.
-    let log_mel = front_end.features(&sound).expect("front end of tones");
-    let (low, high) = LOG_RANGE;
-    out.extend(log_mel.iter().map(|&v| offset_binary((2.0 * f64::from(v) - low - high) / (high - low))));
+        ..FrontEnd::keywords(SAMPLE_RATE)
+    }
+}
+
+fn sound(label: usize, condition: Condition, random: &mut Random) -> Vec<f64> {
+    let level = libm::pow(10.0, random.within(-1.55..-0.45));
+    let mut sound = event(CLASSES[label], random);
+    sound.iter_mut().for_each(|s| *s *= level);
+    add_surroundings(&mut sound, random);
+    if condition == Condition::Shifted {
+        sound = other_room(&sound, random);
+    }
+    sound
 }
 
 /// The event alone, amplitude 1.

@@ -205,10 +205,12 @@ fn check_len(what: &str, found: usize, wanted: usize) -> Lowering {
 pub(crate) fn constant_f32(graph: &Graph, v: ValueId) -> Lowering<Vec<f32>> {
     let value = graph.value(v);
     let data = value.data.as_ref().ok_or_else(|| format!("`{}` must be a constant", value.name))?;
-    let integers: Vec<i32> = match &**data {
+    let integers: Vec<i64> = match &**data {
         Data::F32(d) => return Ok(d.clone()),
-        Data::I8(d) => d.iter().map(|&q| i32::from(q)).collect(),
-        Data::I32(d) => d.clone(),
+        Data::I8(d) => d.iter().map(|&q| q.into()).collect(),
+        Data::I16(d) => d.iter().map(|&q| q.into()).collect(),
+        Data::I32(d) => d.iter().map(|&q| q.into()).collect(),
+        Data::I64(d) if value.quant.is_some() => d.clone(),
         Data::I64(_) => return Err(format!("constant `{}` is int64", value.name)),
     };
     let quant = value.quant.as_ref().ok_or_else(|| format!("constant `{}` has no scale", value.name))?;
@@ -216,10 +218,10 @@ pub(crate) fn constant_f32(graph: &Graph, v: ValueId) -> Lowering<Vec<f32>> {
         Some(a) => (value.shape[a + 1..].iter().product::<usize>(), value.shape[a]),
         None => (1, 1),
     };
-    let real = |(i, &q): (usize, &i32)| {
+    let real = |(i, &q): (usize, &i64)| {
         let k = i / inner.max(1) % extent.max(1);
         let k = if quant.scale.len() == 1 { 0 } else { k };
-        (q - quant.zero_point[k.min(quant.zero_point.len() - 1)]) as f32 * quant.scale[k]
+        q.saturating_sub(quant.zero_point[k.min(quant.zero_point.len() - 1)].into()) as f32 * quant.scale[k]
     };
     Ok(integers.iter().enumerate().map(real).collect())
 }

@@ -183,7 +183,7 @@ fn rescale_blob(fixed: [Fixed; 3], kind: BinaryKind) -> Option<Vec<u8>> {
 
 /// The output's axes and the mask of those that `b` broadcasts over. Neighbouring axes of the same kind are merged;
 /// `None` if more than four remain.
-fn merged_axes(out: &[usize], b: &[usize]) -> Option<([u16; 4], u8)> {
+pub(super) fn merged_axes(out: &[usize], b: &[usize]) -> Option<([u16; 4], u8)> {
     let missing = out.len().checked_sub(b.len())?;
     let mut axes: Vec<(usize, bool)> = Vec::new();
     for (i, &extent) in out.iter().enumerate().filter(|(_, e)| **e != 1) {

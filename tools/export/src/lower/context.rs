@@ -4,7 +4,7 @@ use offshoot::format::codec::Record;
 use offshoot::format::record;
 use offshoot_ir::{DType, Data, ValueId};
 
-use super::{Context, layout};
+use super::{Context, int16, layout};
 use crate::blobs;
 use crate::draft::Step;
 use crate::forms::parameters::{self, Lowering, to_u32};
@@ -33,6 +33,7 @@ impl Context<'_> {
         Ok(match data {
             Data::F32(d) => blobs::floats(d),
             Data::I8(d) => blobs::bytes(d),
+            Data::I16(d) => blobs::halves(d),
             Data::I32(d) => blobs::words(d),
             Data::I64(_) => {
                 let name = &self.graph.value(v).name;
@@ -62,6 +63,10 @@ impl Context<'_> {
                     "`{}` is int8, but has not exactly one scale and zero point",
                     value.name
                 ));
+            }
+            (Some(q), record::DType::I16) if q.scale.len() == 1 && q.zero_point == [0] => (q.scale[0], 0),
+            (_, record::DType::I16) => {
+                return Err(format!("`{}` is int16, but has not one scale and zero point 0", value.name));
             }
             _ => (0.0, 0),
         };
@@ -170,17 +175,23 @@ impl Context<'_> {
 
     /// Converts between number formats.
     pub(crate) fn convert(&mut self, x: &Tensor, y: &Tensor) -> Lowering {
-        use record::DType::{F32, I8};
+        use record::DType::{F32, I8, I16};
         match (x.dtype, y.dtype) {
-            (I8, I8) => self.requantize(x, y, None),
-            (F32, I8) => self.quantize(x, y),
-            (I8, F32) => self.dequantize(x, y),
+            (I8 | I16, I8 | I16) => self.requantize(x, y, None),
+            (F32, I8 | I16) => self.quantize(x, y),
+            (I8 | I16, F32) => self.dequantize(x, y),
             (a, b) => Err(format!("no conversion from {a:?} to {b:?}")),
         }
     }
 
-    /// float32 to int8.
+    /// float32 to int8 or int16.
     pub(crate) fn quantize(&mut self, x: &Tensor, y: &Tensor) -> Lowering {
+        if x.dtype == record::DType::F32 && y.is_i16() {
+            let len = to_u32(x.len(), "elements")?;
+            let r = record::QuantizeInt16 { src: 0, dst: 0, len, scale: y.scale };
+            self.emit(Record::QuantizeInt16(r), [Some(x), None], y, &[]);
+            return Ok(());
+        }
         if x.dtype != record::DType::F32 || !y.is_i8() {
             return Err(format!("quantises {:?} to {:?}; only F32 to I8 is supported", x.dtype, y.dtype));
         }
@@ -190,8 +201,14 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// int8 to float32.
+    /// int8 or int16 to float32.
     pub(crate) fn dequantize(&mut self, x: &Tensor, y: &Tensor) -> Lowering {
+        if x.is_i16() && y.dtype == record::DType::F32 {
+            let len = to_u32(x.len(), "elements")?;
+            let r = record::DequantizeInt16 { src: 0, dst: 0, len, scale: x.scale };
+            self.emit(Record::DequantizeInt16(r), [Some(x), None], y, &[]);
+            return Ok(());
+        }
         if !x.is_i8() || y.dtype != record::DType::F32 {
             return Err(format!("dequantises {:?} to {:?}; only I8 to F32 is supported", x.dtype, y.dtype));
         }
@@ -206,8 +223,12 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// int8 to int8 with another scale, and optional bounds.
+    /// int8 or int16 to either with another scale, and optional bounds of int8.
     pub(crate) fn requantize(&mut self, x: &Tensor, y: &Tensor, clamp: Option<(i8, i8)>) -> Lowering {
+        let integer = |t: &Tensor| t.is_i8() || t.is_i16();
+        if (x.is_i16() || y.is_i16()) && integer(x) && integer(y) {
+            return int16::requantize(self, x, y, clamp.map(|(min, max)| (min.into(), max.into())));
+        }
         if !x.is_i8() || !y.is_i8() {
             return Err(format!("requantises {:?} to {:?}; only I8 to I8 is supported", x.dtype, y.dtype));
         }
@@ -229,6 +250,7 @@ fn device_dtype(dtype: DType) -> Option<record::DType> {
     Some(match dtype {
         DType::F32 => record::DType::F32,
         DType::I8 => record::DType::I8,
+        DType::I16 => record::DType::I16,
         DType::I32 => record::DType::I32,
         DType::I64 => return None,
     })

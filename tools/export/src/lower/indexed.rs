@@ -40,6 +40,7 @@ fn place(c: &mut Context<'_>, v: ValueId) -> Lowering<Place> {
     let blob = match &**data {
         Data::F32(d) => blobs::floats(d),
         Data::I8(d) => blobs::bytes(d),
+        Data::I16(d) => blobs::halves(d),
         Data::I32(d) => blobs::words(d),
         Data::I64(_) => {
             return Err(format!("constant `{}` is int64, which the device does not support", value.name));
@@ -73,6 +74,14 @@ fn rows(index: Operand, indexing: Indexing, x: &[usize], indices: &[usize]) -> L
     Ok(record::Rows { index, axes, indices: rows.picks.len() as u8, picks, run: size(rows.run)? })
 }
 
+/// Rows of int16 as rows of bytes, which the device moves.
+fn of_bytes(mut rows: record::Rows) -> record::Rows {
+    rows.axes.iter_mut().for_each(|axis| axis.stride *= 2);
+    rows.picks.iter_mut().for_each(|pick| pick.stride *= 2);
+    rows.run *= 2;
+    rows
+}
+
 /// Reads rows of a tensor or a constant.
 pub(super) fn gather(c: &mut Context<'_>, inputs: &[ValueId], y: ValueId, indexing: Indexing) -> Lowering {
     let (x, index) = (place(c, inputs[0])?, place(c, inputs[1])?);
@@ -84,8 +93,12 @@ pub(super) fn gather(c: &mut Context<'_>, inputs: &[ValueId], y: ValueId, indexi
     };
     let out =
         if from.same_numbers(&y) { y.clone() } else { c.temp(&y.shape, from.dtype, from.scale, from.zp)? };
-    let rows = rows(index.operand(), indexing, &from.shape, &c.graph.value(inputs[1]).shape)?;
-    let r = record::Gather { src: x.operand(), dst: 0, size: from.dtype.size() as u8, rows };
+    let mut rows = rows(index.operand(), indexing, &from.shape, &c.graph.value(inputs[1]).shape)?;
+    let mut size = from.dtype.size() as u8;
+    if from.is_i16() {
+        (rows, size) = (of_bytes(rows), 1);
+    }
+    let r = record::Gather { src: x.operand(), dst: 0, size, rows };
     c.emit(Record::Gather(r), [x.tensor(), index.tensor()], &out, &[]);
     if from.same_numbers(&y) { Ok(()) } else { c.convert(&out, &y) }
 }
@@ -99,8 +112,9 @@ pub(super) fn scatter(
     kind: ScatterKind,
 ) -> Lowering {
     let y = c.output(y)?;
-    let joins = matches!(kind, ScatterKind::Add | ScatterKind::Mul);
-    let out = if joins && y.is_i8() { c.temp(&y.shape, record::DType::F32, 0.0, 0)? } else { y.clone() };
+    let joins = matches!(kind, ScatterKind::Add | ScatterKind::Mul) && y.is_i8()
+        || kind != ScatterKind::Set && y.is_i16();
+    let out = if joins { c.temp(&y.shape, record::DType::F32, 0.0, 0)? } else { y.clone() };
     if !fill(c, inputs[0], &out)? {
         let data = c.tensor(inputs[0])?;
         if data.same_numbers(&out) { copy_all(c, &data, &out)? } else { c.convert(&data, &out)? }
@@ -108,8 +122,12 @@ pub(super) fn scatter(
     let updates = c.tensor(inputs[2])?;
     let updates = c.with_numbers_of(&updates, &out)?;
     let index = place(c, inputs[1])?;
-    let rows = rows(index.operand(), indexing, &out.shape, &c.graph.value(inputs[1]).shape)?;
-    let r = record::Scatter { src: 0, dst: 0, dtype: out.dtype, kind, rows };
+    let mut rows = rows(index.operand(), indexing, &out.shape, &c.graph.value(inputs[1]).shape)?;
+    let mut dtype = out.dtype;
+    if out.is_i16() {
+        (rows, dtype) = (of_bytes(rows), record::DType::I8);
+    }
+    let r = record::Scatter { src: 0, dst: 0, dtype, kind, rows };
     c.emit(Record::Scatter(r), [Some(&updates), index.tensor()], &out, &[]);
     if out.same_numbers(&y) { Ok(()) } else { c.convert(&out, &y) }
 }

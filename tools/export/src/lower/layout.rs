@@ -46,7 +46,15 @@ fn copy(
     y_start: i64,
     axes: &[Stride],
 ) -> Lowering {
-    let merged = merge(axes);
+    let size = x.dtype.size();
+    // The device copies elements of one or four bytes: an int16 is an axis of two.
+    let merged = match size {
+        2 => {
+            let doubled = axes.iter().map(|&(extent, src, dst)| (extent, 2 * src, 2 * dst));
+            merge(&doubled.chain([(2, 1, 1)]).collect::<Vec<_>>())
+        }
+        _ => merge(axes),
+    };
     let stride = |v: i64| {
         i32::try_from(v).map_err(|_| format!("a stride of {v} elements is too large for the format"))
     };
@@ -57,9 +65,9 @@ fn copy(
     }
     let axes = Axes::from_slice(&fixed)
         .ok_or_else(|| format!("needs a copy over {} axes, but the device supports up to 6", fixed.len()))?;
-    let size = x.dtype.size();
     let bytes = |start: i64| to_u32(start.unsigned_abs() as usize * size, "an offset");
-    let r = record::Copy { src: bytes(x_start)?, dst: bytes(y_start)?, size: size as u8, axes };
+    let size = if size == 4 { 4 } else { 1 };
+    let r = record::Copy { src: bytes(x_start)?, dst: bytes(y_start)?, size, axes };
     c.emit(Record::Copy(r), [Some(x), None], y, &[]);
     Ok(())
 }
@@ -190,11 +198,11 @@ pub(super) fn expand(c: &mut Context<'_>, x: ValueId, y: ValueId) -> Lowering {
 /// The input behind the end of earlier runs. Axes before that of the steps have extent 1, so the state is one piece.
 pub(super) fn history(c: &mut Context<'_>, x: ValueId, y: ValueId, fill: f32) -> Lowering {
     let (x, y) = operands(c, x, y)?;
-    let size = y.dtype.size();
-    let len = to_u32(x.len(), "elements")?;
-    let state = to_u32(y.len().saturating_sub(x.len()), "elements")?;
-    let fill = code(&y, fill);
-    let r = record::History { src: 0, dst: 0, kept: 0, state, len, size: size as u8, fill };
+    let (size, of_one) = unit(&y);
+    let len = to_u32(of_one * x.len(), "elements")?;
+    let state = to_u32(of_one * y.len().saturating_sub(x.len()), "elements")?;
+    let fill = fill_code(&y, fill)?;
+    let r = record::History { src: 0, dst: 0, kept: 0, state, len, size, fill };
     let words = usize::try_from(r.kept_words()).map_err(|_| "its state is too large")?;
     let kept = c.allocate(4 * words)?;
     c.emit(Record::History(r), [Some(&x), None], &y, &[]).kept = Some(kept);
@@ -205,9 +213,31 @@ pub(super) fn history(c: &mut Context<'_>, x: ValueId, y: ValueId, fill: f32) ->
 fn code(y: &Tensor, value: f32) -> i32 {
     match y.dtype {
         record::DType::I8 => ((value / y.scale).round() + f32::from(y.zp)).clamp(-128.0, 127.0) as i32,
+        record::DType::I16 => (value / y.scale).round().clamp(-32768.0, 32767.0) as i32,
         record::DType::F32 => value.to_bits() as i32,
         record::DType::I32 => value as i32,
     }
+}
+
+/// Bytes of what the device moves, and how many of them an element is: it moves int16 as bytes.
+fn unit(y: &Tensor) -> (u8, usize) {
+    match y.dtype.size() {
+        2 => (1, 2),
+        size => (size as u8, 1),
+    }
+}
+
+/// [`code`], for what the device moves.
+fn fill_code(y: &Tensor, value: f32) -> Lowering<i32> {
+    let code = code(y, value);
+    if !y.is_i16() {
+        return Ok(code);
+    }
+    let [low, high] = (code as i16).to_le_bytes();
+    if low != high {
+        return Err(format!("fills int16 with {value}, which is not 0"));
+    }
+    Ok(i32::from(low as i8))
 }
 
 /// Padding: constant padding as Fill and Copy, other modes as Pad.
@@ -224,9 +254,10 @@ pub(super) fn pad(
     if let Some(mode) = mode {
         return pad_from_inside(c, &x, &y, before, after, mode);
     }
-    let value = code(&y, value);
-    let len = to_u32(y.len(), "elements")?;
-    let r = record::Fill { dst: 0, len, size: y.dtype.size() as u8, value };
+    let (size, of_one) = unit(&y);
+    let value = fill_code(&y, value)?;
+    let len = to_u32(of_one * y.len(), "elements")?;
+    let r = record::Fill { dst: 0, len, size, value };
     c.emit(Record::Fill(r), [None, None], &y, &[]);
     let (src, dst) = (strides(&x.shape), strides(&y.shape));
     let begin: i64 = before.iter().zip(&dst).map(|(&b, &stride)| b as i64 * stride).sum();
@@ -244,6 +275,12 @@ fn pad_from_inside(
 ) -> Lowering {
     let mut axes: Vec<(usize, usize, usize)> =
         (0..x.shape.len()).map(|i| (x.shape[i], before[i], after[i])).collect();
+    let (size, of_one) = unit(x);
+    match axes.last_mut() {
+        Some((extent, 0, 0)) => *extent *= of_one,
+        _ if of_one > 1 => axes.push((of_one, 0, 0)),
+        _ => {}
+    }
     while axes.len() > 4 {
         let unpadded = |a: &(usize, usize, usize)| a.1 == 0 && a.2 == 0;
         let pair = (0..axes.len() - 1).find(|&i| unpadded(&axes[i]) && unpadded(&axes[i + 1]));
@@ -259,7 +296,7 @@ fn pad_from_inside(
         dims[i] = to_u16(extent, "an extent")?;
         pad[i] = [to_u16(b, "padding")?, to_u16(a, "padding")?];
     }
-    let r = record::Pad { src: 0, dst: 0, size: x.dtype.size() as u8, dims, pad, mode };
+    let r = record::Pad { src: 0, dst: 0, size, dims, pad, mode };
     c.emit(Record::Pad(r), [Some(x), None], y, &[]);
     Ok(())
 }

@@ -5,7 +5,7 @@ use offshoot::format::record::{self, SoftmaxArith};
 use offshoot_ir::ValueId;
 use offshoot_ir::quant_math::softmax_scaling;
 
-use super::{Context, layout};
+use super::{Context, int16, layout};
 use crate::blobs;
 use crate::forms::parameters::{Lowering, to_u32};
 use crate::lowered::Tensor;
@@ -32,6 +32,9 @@ pub(super) fn softmax(c: &mut Context<'_>, x: &Tensor, y: &Tensor, axis: usize) 
 
 fn rows(c: &mut Context<'_>, x: &Tensor, y: &Tensor, axis: usize) -> Lowering {
     let depth = x.shape[axis];
+    if x.is_i16() {
+        return int16::softmax_rows(c, x, y, depth);
+    }
     let (scale, zp) = SOFTMAX_OUTPUT;
     let other = y.is_i8() && (y.scale, y.zp) != (scale, zp);
     let out = if other { c.temp(&y.shape, y.dtype, scale, zp)? } else { y.clone() };

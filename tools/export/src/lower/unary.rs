@@ -112,7 +112,7 @@ fn leaky_relu(x: &Tensor, y: &Tensor, alpha: f32) -> Vec<i8> {
 }
 
 /// The function in double precision, as ONNX defines it.
-fn function(kind: UnaryKind, x: f64) -> f64 {
+pub(super) fn function(kind: UnaryKind, x: f64) -> f64 {
     let erf = |x: f64| libm::erf(x);
     match kind {
         UnaryKind::Clip { min, max } => x.max(f64::from(min)).min(f64::from(max)),

@@ -5,7 +5,7 @@ use offshoot_ir::{
     Node, Op, PadMode, PoolKind, ReduceKind, ScatterKind, UnaryKind, ValueId, Window, elementary,
 };
 
-use super::{Emitter, float, int, ints, text};
+use super::{Emitter, float, int, ints, spectral, text};
 
 pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
     let names: Vec<String> = node.inputs.iter().map(|id| e.name(*id)).collect();
@@ -177,7 +177,12 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
             let inputs = vec![names[0].clone(), index(e, pads), e.scalar(*value)];
             e.node("Pad", inputs, &output, vec![text("mode", mode)]);
         }
-        Op::History { .. } => return Err("ONNX has no operator that keeps a state between runs".into()),
+        Op::History { axis, state, fill } => {
+            let attributes =
+                vec![int("axis", *axis as i64), int("state", *state as i64), float("fill", *fill)];
+            e.own_node("History", names, &output, attributes);
+        }
+        Op::MicroFrontend(settings) => spectral::micro_frontend(e, names, &output, settings),
         Op::Expand => {
             let shape = e.graph.value(node.output).shape.iter().map(|d| *d as i64).collect();
             let shape = index(e, shape);
@@ -274,6 +279,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
             e.node("GridSample", vec![x, names[1].clone()], &raw, attributes);
             e.finish_first(node.output, Activation::None, raw);
         }
+        Op::Spectrum { frame, hop, size, part } => spectral::emit(e, node, [*frame, *hop, *size], *part)?,
         Op::Quantize | Op::Dequantize | Op::Requantize | Op::Lookup(_) => {
             return Err("a quantised graph cannot be written".into());
         }
@@ -287,7 +293,7 @@ fn keeps(e: &Emitter<'_>, node: &Node) -> i64 {
     i64::from(rank(node.inputs[0]) == rank(node.output))
 }
 
-fn index(e: &mut Emitter<'_>, values: Vec<i64>) -> String {
+pub(super) fn index(e: &mut Emitter<'_>, values: Vec<i64>) -> String {
     e.constant("index", &[values.len()], &Data::I64(values))
 }
 

@@ -28,18 +28,21 @@ pub(super) fn dequantize_below(t: &mut Table, n: usize) -> Option<usize> {
         from.push(d.inputs[0]);
     }
     let first = *from.first()?;
-    let quant = t.value(first).quant.clone()?;
-    if quant.axis.is_some() || !commutes(&node.op, &quant) {
+    let (dtype, quant) = (t.value(first).dtype, t.value(first).quant.clone()?);
+    if quant.axis.is_some()
+        || !commutes(&node.op, &quant, dtype)
+        || from.iter().any(|x| t.value(*x).dtype != dtype)
+    {
         return None;
     }
     let quant = match node.op {
-        Op::Concat { .. } | Op::Switch => common(t, &from)?,
+        Op::Concat { .. } | Op::Switch => common(t, &from, dtype)?,
         _ => quant,
     };
     let dequantize = t.node(t.producer(node.inputs[0])?).clone();
     for x in &mut from {
         if t.value(*x).quant.as_ref() != Some(&quant) {
-            let coarse = t.new_value(*x, "rescaled", DType::I8, None);
+            let coarse = t.new_value(*x, "rescaled", dtype, None);
             t.set_quant(coarse, quant.clone());
             t.insert_before(n, Node { op: Op::Requantize, inputs: vec![*x], output: coarse, ..node.clone() });
             *x = coarse;
@@ -48,7 +51,7 @@ pub(super) fn dequantize_below(t: &mut Table, n: usize) -> Option<usize> {
     if node.op == Op::Switch {
         from.extend(node.inputs.last());
     }
-    let moved = t.new_value(y, "int8", DType::I8, None);
+    let moved = t.new_value(y, super::suffix(dtype), dtype, None);
     t.set_quant(moved, quant);
     t.replace(n, Node { inputs: from, output: moved, ..node });
     t.insert_after(n, Node { inputs: vec![moved], output: y, ..dequantize });
@@ -56,8 +59,8 @@ pub(super) fn dequantize_below(t: &mut Table, n: usize) -> Option<usize> {
 }
 
 /// Whether the operator outputs only elements of its input, or zero.
-fn commutes(op: &Op, quant: &Quant) -> bool {
-    let exact = |bound: f32| !bound.is_finite() || on_grid(bound, quant);
+fn commutes(op: &Op, quant: &Quant, dtype: DType) -> bool {
+    let exact = |bound: f32| !bound.is_finite() || on_grid(bound, quant, dtype);
     let bounded = |activation: Activation| {
         let (low, high) = activation.bounds();
         exact(low) && exact(high)
@@ -66,22 +69,23 @@ fn commutes(op: &Op, quant: &Quant) -> bool {
         Op::Pool { kind: PoolKind::Max, activation, .. } => bounded(*activation),
         Op::Unary(UnaryKind::Clip { min, max }) => exact(*min) && exact(*max),
         Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } | Op::Concat { .. } | Op::Switch => true,
-        Op::Pad { mode, value, .. } => mode.is_some() || on_grid(*value, quant),
+        Op::Pad { mode, value, .. } => mode.is_some() || on_grid(*value, quant, dtype),
         Op::Resize(rule) => !rule.bilinear,
         _ => false,
     }
 }
 
-/// Whether int8 represents the number almost exactly.
-fn on_grid(value: f32, quant: &Quant) -> bool {
+/// Whether int8 or int16 represents the number almost exactly.
+fn on_grid(value: f32, quant: &Quant, dtype: DType) -> bool {
+    let range = if dtype == DType::I16 { -32768.0..=32767.0 } else { -128.0..=127.0 };
     let steps = value / quant.scale[0];
     let code = steps.round() + quant.zero_point[0] as f32;
-    (steps - steps.round()).abs() <= ON_GRID && (-128.0..=127.0).contains(&code)
+    (steps - steps.round()).abs() <= ON_GRID && range.contains(&code)
 }
 
 /// Scale and zero point that cover the ranges of all the tensors, if the scale is not much coarser than any of
 /// theirs.
-fn common(t: &Table, tensors: &[ValueId]) -> Option<Quant> {
+fn common(t: &Table, tensors: &[ValueId], dtype: DType) -> Option<Quant> {
     let quants: Vec<&Quant> = tensors.iter().map(|id| t.value(*id).quant.as_ref()).collect::<Option<_>>()?;
     let first = *quants.first()?;
     if quants.iter().any(|q| q.axis.is_some()) {
@@ -89,6 +93,11 @@ fn common(t: &Table, tensors: &[ValueId]) -> Option<Quant> {
     }
     if quants.iter().all(|q| *q == first) {
         return Some(first.clone());
+    }
+    if dtype == DType::I16 {
+        // Symmetric: the largest of the scales covers all.
+        let largest = quants.iter().map(|q| q.scale[0]).fold(0.0, f32::max);
+        return Some(Quant::per_tensor(largest, 0));
     }
     let (low, high) = quants
         .iter()

@@ -136,6 +136,7 @@ fn number(value: &Value) -> Option<f32> {
         Data::F32(v) => v.windows(2).all(|w| w[0].to_bits() == w[1].to_bits()),
         Data::I8(v) => v.windows(2).all(|w| w[0] == w[1]),
         Data::I32(v) => v.windows(2).all(|w| w[0] == w[1]),
+        Data::I16(v) => v.windows(2).all(|w| w[0] == w[1]),
         Data::I64(_) => false,
     };
     let one_scale = value.quant.as_ref().is_none_or(|q| q.axis.is_none());
@@ -154,7 +155,8 @@ pub(super) fn function_between(t: &mut Table, n: usize) -> Option<usize> {
         return None;
     }
     let x = d.inputs[0];
-    let grid = |id: ValueId| t.value(id).quant.clone().filter(|q| q.axis.is_none());
+    let int8 = |id: ValueId| Some(t.value(id)).filter(|v| v.dtype == DType::I8);
+    let grid = |id: ValueId| int8(id)?.quant.clone().filter(|q| q.axis.is_none());
     let lookup = Lookup::of(grid(x)?, grid(t.node(n).output)?, |v| function.apply(v));
     let (name, output) = (t.node(function.nodes[0]).name.clone(), t.node(n).output);
     t.replace(n, Node { name, op: Op::Lookup(lookup), inputs: vec![x], output });

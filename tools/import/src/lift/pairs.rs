@@ -162,6 +162,12 @@ impl<'g> Known<'g> {
         self.graph.value(id)
     }
 
+    /// The scale and zero point of an int8 tensor.
+    fn int8_grid(&self, id: ValueId) -> Option<&'g Quant> {
+        let value = self.graph.value(id);
+        value.quant.as_ref().filter(|_| value.dtype == DType::I8)
+    }
+
     /// The range of an operand: that of a quantised or bounded tensor, or of a constant.
     fn operand(&self, id: ValueId) -> Option<Range> {
         let value = self.value(id);
@@ -195,7 +201,7 @@ impl<'g> Known<'g> {
             return Some(image(|v| function.apply(v), of)).filter(Range::is_usable);
         }
         let range = match &node.op {
-            Op::Dequantize => Range::of(self.value(node.inputs[0]).quant.as_ref()?)?,
+            Op::Dequantize => Range::of(self.int8_grid(node.inputs[0])?)?,
             Op::Unary(UnaryKind::Sigmoid | UnaryKind::HardSigmoid { .. }) | Op::Softmax { .. } => {
                 Range { low: 0.0, high: 1.0, step: 1.0 / 256.0 }
             }
@@ -237,7 +243,7 @@ impl<'g> Known<'g> {
 
     fn needed_by(&self, reader: &Node, y: ValueId) -> Option<Range> {
         if matches!(reader.op, Op::Quantize) {
-            return Range::of(self.value(reader.output).quant.as_ref()?);
+            return Range::of(self.int8_grid(reader.output)?);
         }
         // A fused activation hides numbers beyond its bounds.
         let after = self.needed[reader.output.0 as usize]?;
@@ -299,7 +305,8 @@ impl<'g> Known<'g> {
             let y = node.output;
             let movement = super::is_movement(&node.op) || matches!(node.op, Op::Concat { .. });
             let reads_int8 = |id: &ValueId| self.value(*id).data.is_some() || int8.contains(id);
-            if matches!(node.op, Op::Dequantize) || movement && node.inputs.iter().all(reads_int8) {
+            let dequantised = matches!(node.op, Op::Dequantize) && self.int8_grid(node.inputs[0]).is_some();
+            if dequantised || movement && node.inputs.iter().all(reads_int8) {
                 int8.insert(y);
                 continue;
             }
@@ -328,8 +335,7 @@ impl<'g> Known<'g> {
     /// range.
     fn grid(&self, y: ValueId, natural: Option<Quant>) -> Option<Quant> {
         let readers = self.readers[y.0 as usize].iter().map(|&r| &self.graph.nodes[r]);
-        let quantised =
-            readers.filter(|r| matches!(r.op, Op::Quantize)).map(|r| self.value(r.output).quant.as_ref());
+        let quantised = readers.filter(|r| matches!(r.op, Op::Quantize)).map(|r| self.int8_grid(r.output));
         let quantised: Vec<&Quant> = quantised.flatten().filter(|q| q.axis.is_none()).collect();
         if let Some(widest) = quantised.into_iter().max_by(|a, b| a.scale[0].total_cmp(&b.scale[0])) {
             return Some(widest.clone());

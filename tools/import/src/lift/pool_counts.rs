@@ -49,11 +49,12 @@ pub(super) fn fits(window: &Window, x: &[usize], y: &[usize]) -> bool {
     of_pool(window, x, y).is_some()
 }
 
-/// Replaces every int8 average pool whose output scale is not its input's.
+/// Replaces every int8 or int16 average pool whose output scale is not its input's.
 pub(super) fn apply(mut graph: Graph) -> Graph {
     for node in std::mem::take(&mut graph.nodes) {
         let (x, y) = (graph.value(node.inputs[0]), graph.value(node.output));
-        let rounds = x.dtype == DType::I8 && y.dtype == DType::I8 && x.quant != y.quant;
+        let quantised = matches!(x.dtype, DType::I8 | DType::I16);
+        let rounds = quantised && y.dtype == x.dtype && x.quant != y.quant;
         let found = match node.op {
             Op::Pool { kind: PoolKind::Average, window, .. } if rounds => {
                 of_pool(&window, &x.shape, &y.shape)

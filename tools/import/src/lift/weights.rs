@@ -4,7 +4,7 @@
 //! scale is the input's times the weights' (TFLite's specification). A non-zero zero point is subtracted from the
 //! weights; a channel that then no longer fits int8 gets a new scale. A bias in float or with another scale is
 //! rounded to the accumulators' scale. Where bias and sum together could overflow int32, the channel's weights get a
-//! coarser scale: next to so large a bias they hardly matter.
+//! coarser scale: next to so large a bias they hardly matter. Between int16 tensors the bias is int64 instead.
 
 use offshoot_ir::{DType, Data, Node, Op, Quant, Value};
 
@@ -40,7 +40,9 @@ pub(super) fn fit(t: &mut Table, node: &mut Node) {
     }
     let own = node.inputs.get(2).and_then(|id| integers(t.value(*id)));
     // Largest magnitude of an input minus its zero point.
-    let reach = f64::from((127 - zero_point).max(128 + zero_point));
+    let int16 = x.dtype == DType::I16;
+    let reach = if int16 { 32768.0 } else { f64::from((127 - zero_point).max(128 + zero_point)) };
+    let mut wide = false;
     let fan_in = channels.weights.len() / count.max(1);
     let mut sums = Vec::with_capacity(count);
     for o in 0..count {
@@ -58,6 +60,10 @@ pub(super) fn fit(t: &mut Table, node: &mut Node) {
         let mut coarser = 1.0f64;
         let original = weights.to_vec();
         while sum.abs() + largest(weights) > f64::from(i32::MAX) {
+            if int16 {
+                wide = true;
+                break;
+            }
             coarser *= 2.0;
             if !(*scale * 2.0).is_finite() || coarser > 2f64.powi(100) {
                 return;
@@ -70,7 +76,7 @@ pub(super) fn fit(t: &mut Table, node: &mut Node) {
             sum = wanted(step);
             channels.changed = true;
         }
-        sums.push(sum as i32);
+        sums.push(sum as i64);
     }
     let scales: Vec<f32> = channels.scales.iter().map(|s| s * input).collect();
     if scales.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
@@ -84,6 +90,13 @@ pub(super) fn fit(t: &mut Table, node: &mut Node) {
     }
     let Some(&b) = node.inputs.get(2) else { return };
     let b = t.value(b);
+    if wide {
+        let name = format!("{}/int64", b.name);
+        let value = constant(name, b.shape.clone(), DType::I64, Data::I64(sums), per_channel(scales));
+        node.inputs[2] = t.add(value);
+        return;
+    }
+    let sums: Vec<i32> = sums.into_iter().map(|sum| sum as i32).collect();
     let same = b.dtype == DType::I32
         && b.quant.as_ref().is_some_and(|q| q.zero_point.iter().all(|z| *z == 0))
         && matches!(b.data.as_deref(), Some(Data::I32(d)) if *d == sums);

@@ -26,6 +26,7 @@ pub(crate) fn cast_like(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         Entry::Value(id) => match c.graph.value(*id).dtype {
             DType::F32 => 1,
             DType::I8 => 3,
+            DType::I16 => 5,
             DType::I32 => 6,
             DType::I64 => 7,
         },

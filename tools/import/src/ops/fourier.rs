@@ -1,6 +1,8 @@
-//! DFT and STFT: products with the constant matrix of roots of unity.
+//! DFT and STFT: one-sided transforms of real signals to a power of two elements by the fast transform; others as products with
+//! the constant matrix of roots of unity.
 
-use offshoot_ir::{Activation, Op, ValueId};
+use offshoot::format::spectral::SIZES;
+use offshoot_ir::{Activation, Data, Op, SpectrumPart, ValueId};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Importing, Onnx, axis};
@@ -8,6 +10,11 @@ use crate::parts::Parts;
 
 /// Most elements of the matrix.
 const MAX_MATRIX: usize = 1 << 22;
+
+/// Whether the fast transform has this size.
+fn is_fast(size: usize) -> bool {
+    SIZES.iter().any(|(fast, _)| usize::from(*fast) == size)
+}
 
 /// DFT along an axis of `[…, 1 or 2]`; the last axis holds the real and the imaginary part.
 pub(crate) fn dft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
@@ -36,6 +43,9 @@ pub(crate) fn dft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let (inverse, onesided) = (onnx.int("inverse", 0) != 0, onnx.int("onesided", 0) != 0);
     if inverse && onesided {
         return from_one_side(c, onnx, x, along, number(1)?);
+    }
+    if onesided && parts == 1 && is_fast(length) {
+        return real_dft(c, onnx, x, along, length);
     }
     let bins = if onesided { length / 2 + 1 } else { length };
     let size = bins.checked_mul(2).and_then(|rows| rows.checked_mul(n)?.checked_mul(parts));
@@ -76,6 +86,25 @@ pub(crate) fn dft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let y = c.emit(onnx, Op::Reshape, vec![y], Some(flat), &format!("{name}/parts"))?;
     let back = (0..rank).map(|a| perm.iter().position(|p| *p == a).unwrap_or(a)).collect();
     c.finish(onnx, Op::Transpose { perm: back }, vec![y], None, 0)
+}
+
+/// The one-sided transform of real signals along an axis, cut or filled with zeros to `length` elements.
+fn real_dft(c: &mut Context<'_>, onnx: &Onnx<'_>, x: ValueId, along: usize, length: usize) -> Importing {
+    let mut p = Parts::of(c, onnx);
+    let shape = p.shape(x);
+    let (rank, n) = (shape.len(), shape[along]);
+    let mut perm: Vec<usize> = (0..rank).filter(|a| *a != along && a + 1 != rank).collect();
+    perm.extend([along, rank - 1]);
+    let y = p.transpose(x, &perm)?;
+    let mut outer: Vec<usize> = perm[..rank - 2].iter().map(|a| shape[*a]).collect();
+    let y = p.reshape(y, &[outer.iter().product(), n])?;
+    let op = Op::Spectrum { frame: n.min(length), hop: n, size: length, part: SpectrumPart::Complex };
+    let y = p.op(op, &[y], None)?;
+    outer.extend([length / 2 + 1, 2]);
+    let y = p.reshape(y, &outer)?;
+    let back: Vec<usize> = (0..rank).map(|a| perm.iter().position(|p| *p == a).unwrap_or(a)).collect();
+    let y = p.transpose(y, &back)?;
+    p.output(0, y)
 }
 
 /// The real signal of half a spectrum: the other half is the conjugate.
@@ -121,6 +150,33 @@ fn from_one_side(
     p.output(0, y)
 }
 
+/// Transforms of frames. Zeros at the end of the window make frames shorter, unless there would be more of them.
+fn fast_stft(
+    p: &mut Parts<'_, '_, '_>,
+    x: ValueId,
+    window: Option<ValueId>,
+    [hop, size, frames]: [usize; 3],
+) -> Importing<ValueId> {
+    let length = p.shape(x)[1];
+    let values = window.and_then(|w| match p.c.graph.value(w).data.as_deref() {
+        Some(Data::F32(values)) => Some(values.clone()),
+        _ => None,
+    });
+    let mut inputs = vec![x];
+    let mut frame = size;
+    if let Some(mut values) = values {
+        let used = values.iter().rposition(|v| *v != 0.0).map_or(1, |last| last + 1);
+        if (length - used) / hop + 1 == frames {
+            frame = used;
+        }
+        values.truncate(frame);
+        inputs.push(p.reals(&[frame], values));
+    } else {
+        inputs.extend(window);
+    }
+    p.op(Op::Spectrum { frame, hop, size, part: SpectrumPart::Complex }, &inputs, None)
+}
+
 /// STFT: frames of the signal times the window, and their transforms.
 pub(crate) fn stft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let number =
@@ -145,6 +201,12 @@ pub(crate) fn stft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return Err(format!("frames of {size} of a signal of {length}"));
     }
     let frames = (length - size) / step + 1;
+    let constant = window.is_none_or(|w| p.c.graph.value(w).data.is_some());
+    if onesided && is_fast(size) && constant && frames <= usize::from(u16::MAX) {
+        let flat = p.reshape(x, &[samples, length])?;
+        let y = fast_stft(&mut p, flat, window, [step, size, frames])?;
+        return p.output(0, y);
+    }
     let bins = if onesided { size / 2 + 1 } else { size };
     if bins.checked_mul(2 * size).is_none_or(|n| n > MAX_MATRIX) || frames > 1 << 14 {
         return Err(format!("{frames} frames of {size}: the matrix is too large"));

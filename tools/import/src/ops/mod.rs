@@ -15,6 +15,7 @@ mod logic;
 mod movement;
 mod norm;
 mod norm_composed;
+mod own;
 mod pool;
 mod quant;
 mod rearrange;
@@ -61,6 +62,9 @@ fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     }
     if domain == "com.microsoft" && onnx.node.op_type == "MatMulNBits" {
         return blocks::matmul_n_bits(c, onnx);
+    }
+    if domain == crate::emit::OWN_DOMAIN {
+        return own::import(c, onnx);
     }
     if !matches!(domain, "" | "ai.onnx") {
         return Err(format!("operators of domain `{domain}` are not supported"));

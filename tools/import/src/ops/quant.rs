@@ -1,6 +1,7 @@
 //! QuantizeLinear, DequantizeLinear. uint8 becomes int8 by subtracting 128 from values and zero points, which is
-//! exact. Activations of 2 and 4 bits are int8 within narrower bounds. Those of 16 bits, which the device has no kernels
-//! for, are whole numbers in float32. Weights with a scale per block are float32; the exporter stores them in few bits.
+//! exact. Activations of 2 and 4 bits are int8 within narrower bounds. Those of 16 bits are int16 if they are symmetric: uint16
+//! then becomes int16 by subtracting 32768. With any other zero point, or scales per channel, they are whole numbers in float32,
+//! because int16 kernels have none. Weights with a scale per block are float32; the exporter stores them in few bits.
 
 use offshoot_ir::{BinaryKind, DType, ElementaryKind, Op, Quant, UnaryKind, ValueId};
 
@@ -10,6 +11,8 @@ use crate::context::{Context, Entry, Importing, Onnx, axis};
 
 /// The int8 zero point that corresponds to 0 in uint8.
 const UNSIGNED: i32 = -128;
+/// The uint16 number that corresponds to 0 in int16.
+const MIDDLE: i32 = 1 << 15;
 
 /// Type that a QuantizeLinear makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,17 @@ impl Kind {
             Self::Short(short) => (0, short.range()),
         }
     }
+}
+
+/// The scale of what becomes int16: one scale, and the zero point in the middle of the type.
+fn int16(kind: Kind, quant: &Quant) -> Option<Quant> {
+    let middle = match kind {
+        Kind::Short(Short::I16) => 0,
+        Kind::Short(Short::U16) => MIDDLE,
+        _ => return None,
+    };
+    let fits = quant.axis.is_none() && quant.zero_point == [middle];
+    fits.then(|| Quant::per_tensor(quant.scale[0], 0))
 }
 
 /// What a QuantizeLinear makes: decided by its zero point's type, then by `output_dtype`; uint8 is ONNX's default.
@@ -124,11 +138,15 @@ pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if has_blocks(onnx) {
         return Err("an activation with scales per block".into());
     }
-    let absent = if c.is_unsigned(x) { UNSIGNED } else { 0 };
-    let quant = parameters(c, onnx, shape.len(), absent)?;
+    let short = c.graph.value(x).dtype == DType::I16;
+    let absent = if c.is_unsigned(x) && !short { UNSIGNED } else { 0 };
+    let mut quant = parameters(c, onnx, shape.len(), absent)?;
+    if short && c.is_unsigned(x) {
+        quant.zero_point.iter_mut().for_each(|zero| *zero = zero.saturating_sub(MIDDLE));
+    }
     check_axis(&quant, &shape)?;
     match c.graph.value(x).dtype {
-        DType::I8 => {}
+        DType::I8 | DType::I16 => {}
         DType::F32 => return real_of_whole(c, onnx, x, &quant),
         DType::I32 if c.graph.value(x).quant.is_none() => {
             let whole = c.emit(onnx, Op::Cast, vec![x], None, &format!("{}/whole", onnx.name))?;
@@ -186,8 +204,10 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if quant.zero_point.iter().any(|z| !(least..=most).contains(z)) {
         return Err("a zero point outside the range of its type".into());
     }
+    let int16 = int16(kind, &quant);
     if let Kind::Short(short) = kind
         && short.bits() > 8
+        && int16.is_none()
     {
         return whole_of_real(c, onnx, x, &quant, (least, most));
     }
@@ -195,7 +215,10 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return Err("an activation with scales per channel".into());
     }
     // An exporter that gives every reader its own pair quantises the same tensor several times.
-    let unsigned = kind == Kind::U8;
+    let unsigned = matches!(kind, Kind::U8 | Kind::Short(Short::U16));
+    let shared = int16.is_some() || !matches!(kind, Kind::Short(_));
+    let dtype = if int16.is_some() { DType::I16 } else { DType::I8 };
+    let quant = int16.unwrap_or(quant);
     let source = x;
     let twin = c
         .quantised
@@ -203,12 +226,12 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         .into_iter()
         .flatten()
         .copied()
-        .filter(|_| !matches!(kind, Kind::Short(_)))
+        .filter(|id| shared && c.graph.value(*id).dtype == dtype)
         .find(|id| c.graph.value(*id).quant.as_ref() == Some(&quant) && c.is_unsigned(*id) == unsigned);
     if let Some(twin) = twin {
         return c.bind(onnx, 0, Entry::Value(twin));
     }
-    if matches!(kind, Kind::Short(_)) {
+    if !shared {
         let real = |q: i32| (q - quant.zero_point[0]) as f32 * quant.scale[0];
         let bounds = UnaryKind::Clip { min: real(least), max: real(most) };
         x = c.emit(onnx, Op::Unary(bounds), vec![x], None, &format!("{}/bounds", onnx.name))?;
@@ -217,8 +240,8 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let name = onnx.output(0).unwrap_or_default();
     if let Ok(Entry::Value(id)) = c.entry(name) {
         let id = *id;
-        c.graph.value_mut(id).quant = Some(quant);
-        if !matches!(kind, Kind::Short(_)) {
+        (c.graph.value_mut(id).dtype, c.graph.value_mut(id).quant) = (dtype, Some(quant));
+        if shared {
             c.quantised.entry(source).or_default().push(id);
         }
         if unsigned {

@@ -9,7 +9,7 @@ use tract_onnx::prelude::f16;
 use tract_tflite::tflite::ActivationFunctionType;
 
 use super::file::{Kind, Operator, Tensor};
-use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
+use crate::constant::{Constant, Elements, MAX_ELEMENTS, Short, count};
 use crate::context::{Importing, MAX_VALUE};
 use crate::names::Names;
 
@@ -33,7 +33,7 @@ pub(super) enum Entry {
     Value(ValueId),
     /// The handle of a variable.
     Handle(String),
-    /// What a variable holds at the beginning of a run.
+    /// What a variable holds at the beginning of a run, or the last of its steps.
     State(String),
     /// Output of an operator that cannot be imported.
     Unknown,
@@ -44,6 +44,10 @@ pub(super) enum Entry {
 pub(super) struct Variable {
     /// Contents before the first run, if the file gives them.
     pub(super) initial: Option<Constant>,
+    /// Its shape.
+    pub(super) shape: Vec<usize>,
+    /// The axis along which only the last steps are read, if not all are.
+    pub(super) cut: Option<usize>,
     /// The output of the `History` that stands for the variable, with the axis of the steps and their number.
     pub(super) history: Option<(ValueId, usize, usize)>,
     pub(super) assigned: bool,
@@ -61,6 +65,11 @@ impl Form {
 
     pub(super) fn is_i8(&self) -> bool {
         self.dtype == DType::I8
+    }
+
+    /// int8 or int16.
+    pub(super) fn is_quantised(&self) -> bool {
+        matches!(self.dtype, DType::I8 | DType::I16)
     }
 }
 
@@ -148,7 +157,7 @@ impl<'f> Builder<'f> {
             Kind::F32 | Kind::F16 => return Ok(Form::F32),
             Kind::I32 | Kind::I64 => return Ok(Form { dtype: DType::I32, quant: None }),
             Kind::I8 | Kind::U8 => DType::I8,
-            Kind::I16 => return Err(format!("`{}` is int16: 16x8 networks are not supported", t.name)),
+            Kind::I16 => return int16(t),
             _ => return Err(format!("`{}` is {}, which the device does not compute", t.name, t.kind_name)),
         };
         // Integers without a scale stand for themselves.
@@ -216,7 +225,7 @@ impl<'f> Builder<'f> {
         let v = self.graph.value(x);
         match v.dtype {
             DType::F32 => Ok(x),
-            DType::I8 => {
+            DType::I8 | DType::I16 => {
                 let name = format!("{}/float", v.name);
                 self.emit(op, Op::Dequantize, vec![x], None, &Form::F32, &name)
             }
@@ -241,7 +250,10 @@ impl<'f> Builder<'f> {
         }
         let name = self.names.unique(name);
         let data = match (&c.elements, &c.quant) {
-            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_), _) => c.clone().into_data(),
+            (Elements::I8(_) | Elements::I32(_) | Elements::I64(_), Some(_)) | (Elements::F32(_), _) => {
+                c.clone().into_data()
+            }
+            (Elements::Short(v, Short::I16), Some(_)) => Data::I16(v.iter().map(|v| *v as i16).collect()),
             _ => Data::F32(c.to_reals()),
         };
         let quant = c.quant.clone().filter(|_| !matches!(data, Data::F32(_)));
@@ -334,7 +346,7 @@ impl<'f> Builder<'f> {
 
     /// [`Self::finish`] for an operator that is computed in float32.
     pub(super) fn finish_real(&mut self, op: &Operator<'_>, kind: Op, inputs: Vec<ValueId>) -> Importing {
-        if !self.out_form(op, 0)?.is_i8() {
+        if !self.out_form(op, 0)?.is_quantised() {
             return self.finish(op, kind, inputs, 0);
         }
         let (name, declared) = (self.part(op, "real"), self.out_shape(op, 0)?);
@@ -373,8 +385,8 @@ impl<'f> Builder<'f> {
         fused: Fused,
     ) -> Importing {
         let Fused::Tanh = fused else { return self.finish(op, kind, inputs, 0) };
-        if self.out_form(op, 0)?.is_i8() {
-            return Err("a fused TANH in int8".into());
+        if self.out_form(op, 0)?.is_quantised() {
+            return Err("a fused TANH in a quantised network".into());
         }
         let (name, declared) = (self.part(op, "sum"), self.out_shape(op, 0)?);
         let y = self.emit(op, kind, inputs, Some(declared), &Form::F32, &name)?;
@@ -418,6 +430,15 @@ impl Fused {
     }
 }
 
+/// Number format of an int16 tensor, which is symmetric.
+fn int16(t: &Tensor<'_>) -> Importing<Form> {
+    let quant = t.quant.clone().ok_or_else(|| format!("`{}` is int16 without a scale", t.name))?;
+    if quant.axis.is_some() || quant.zero_point != [0] {
+        return Err(format!("`{}` is int16, but has not one scale and zero point 0", t.name));
+    }
+    Ok(Form { dtype: DType::I16, quant: Some(quant) })
+}
+
 /// uint8 codes are stored as int8 codes that are smaller by 128.
 fn shift(kind: Kind, quant: &mut Quant) {
     if kind == Kind::U8 {
@@ -452,13 +473,15 @@ fn decode(t: &Tensor<'_>) -> Importing<Constant> {
         Kind::Bool => Elements::Bool(data.iter().map(|b| *b != 0).collect()),
         Kind::I16 => {
             let word = |b: &[u8]| i32::from(i16::from_le_bytes([b[0], b[1]]));
-            Elements::I32(data.chunks_exact(2).map(word).collect())
+            let words = data.chunks_exact(2).map(word).collect();
+            if t.quant.is_some() { Elements::Short(words, Short::I16) } else { Elements::I32(words) }
         }
         Kind::Resource | Kind::Other => {
             return Err(format!("{} constants are not supported", t.kind_name));
         }
     };
-    let mut quant = t.quant.clone().filter(|_| matches!(elements, Elements::I8(_) | Elements::I32(_)));
+    let scaled = |e: &Elements| matches!(e, Elements::I8(_) | Elements::I32(_) | Elements::Short(..));
+    let mut quant = t.quant.clone().filter(|_| scaled(&elements));
     if let Some(quant) = &mut quant {
         shift(t.kind, quant);
     }

@@ -41,6 +41,7 @@ fn hash(data: &Data, hasher: &mut DefaultHasher) {
     match data {
         Data::F32(d) => d.iter().for_each(|v| v.to_bits().hash(hasher)),
         Data::I8(d) => d.hash(hasher),
+        Data::I16(d) => d.hash(hasher),
         Data::I32(d) => d.hash(hasher),
         Data::I64(d) => d.hash(hasher),
     }

@@ -209,6 +209,7 @@ pub(super) fn gather(data: &Data, offsets: &[usize]) -> Data {
     match data {
         Data::F32(d) => Data::F32(pick(d, offsets)),
         Data::I8(d) => Data::I8(pick(d, offsets)),
+        Data::I16(d) => Data::I16(pick(d, offsets)),
         Data::I32(d) => Data::I32(pick(d, offsets)),
         Data::I64(d) => Data::I64(pick(d, offsets)),
     }

@@ -107,6 +107,7 @@ fn pick(x: &Value, out: &Value, place: impl Fn(&[usize]) -> usize) -> Option<Dat
     Some(match x.data.as_deref()? {
         Data::F32(v) => Data::F32(gather(v, &places)?),
         Data::I8(v) => Data::I8(gather(v, &places)?),
+        Data::I16(v) => Data::I16(gather(v, &places)?),
         Data::I32(v) => Data::I32(gather(v, &places)?),
         Data::I64(v) => Data::I64(gather(v, &places)?),
     })

@@ -26,7 +26,7 @@ pub fn integer_io(graph: Graph) -> Result<Graph> {
     io_layout::run(graph)
 }
 
-/// Adds a Quantize after each int8 input and a Dequantize before each int8 output, so that callers pass and get
+/// Adds a Quantize after each int8 or int16 input and a Dequantize before each such output, so that callers pass and get
 /// float32.
 ///
 /// # Errors
@@ -35,11 +35,11 @@ pub fn float_io(graph: Graph) -> Result<Graph> {
     let mut graph = graph;
     for id in graph.inputs.clone() {
         let value = graph.value(id).clone();
-        if value.dtype != DType::I8 {
+        if !matches!(value.dtype, DType::I8 | DType::I16) {
             continue;
         }
         let base = format!("{}_quantised", value.name);
-        let inner = edit::tensor(&mut graph, &base, value.shape, DType::I8, value.quant);
+        let inner = edit::tensor(&mut graph, &base, value.shape, value.dtype, value.quant);
         edit::redirect(&mut graph, id, inner);
         let outside = graph.value_mut(id);
         (outside.dtype, outside.quant) = (DType::F32, None);
@@ -49,7 +49,7 @@ pub fn float_io(graph: Graph) -> Result<Graph> {
     for at in 0..graph.outputs.len() {
         let id = graph.outputs[at];
         let value = graph.value(id).clone();
-        if value.dtype != DType::I8 || graph.inputs.contains(&id) {
+        if !matches!(value.dtype, DType::I8 | DType::I16) || graph.inputs.contains(&id) {
             continue;
         }
         let base = format!("{}_dequantised", value.name);
@@ -66,9 +66,10 @@ fn input(graph: &mut Graph, id: ValueId) {
     let index = Index::new(graph);
     let readers = graph.consumers(id);
     let outputs: Vec<ValueId> = readers.iter().map(|&i| graph.nodes[i].output).collect();
-    let Some(quant) = outputs.first().and_then(|&first| graph.value(first).quant.clone()) else { return };
+    let Some(first) = outputs.first().map(|&first| graph.value(first)) else { return };
+    let (dtype, Some(quant)) = (first.dtype, first.quant.clone()) else { return };
     let one_scale = readers.iter().zip(&outputs).all(|(&i, &out)| {
-        let same = graph.value(out).quant.as_ref() == Some(&quant);
+        let same = graph.value(out).quant.as_ref() == Some(&quant) && graph.value(out).dtype == dtype;
         matches!(graph.nodes[i].op, Op::Quantize) && same && !index.is_output(out)
     });
     if !one_scale || index.is_output(id) || quant.axis.is_some() {
@@ -79,7 +80,7 @@ fn input(graph: &mut Graph, id: ValueId) {
         edit::redirect(graph, out, id);
     }
     let value = graph.value_mut(id);
-    (value.dtype, value.quant) = (DType::I8, Some(quant));
+    (value.dtype, value.quant) = (dtype, Some(quant));
 }
 
 fn output(graph: &mut Graph, at: usize) {

@@ -21,6 +21,7 @@ mod reduce;
 mod reshape;
 mod sink;
 mod softmax;
+mod spectrum;
 mod switch;
 #[cfg(test)]
 mod testing;
@@ -68,6 +69,7 @@ const PIPELINE: &[Pass] = &[
     ("layer_norm", layer_norm::run),
     ("softmax", softmax::run),
     ("activation_patterns", patterns::run),
+    ("spectrum", spectrum::run),
     ("recurrent", recurrent::run),
     ("switch", switch::run),
     ("matmul", matmul::run),

@@ -31,6 +31,9 @@ pub(crate) fn refusal(op: &Op) -> Option<&'static str> {
         Op::ArgMax { .. } | Op::TopK { .. } | Op::Cast => Some("an index has no gradient"),
         Op::Scatter { .. } => Some("training through a scatter is not supported"),
         Op::GridSample { .. } => Some("training through a sampled grid is not supported"),
+        Op::Spectrum { .. } | Op::MicroFrontend(_) => {
+            Some("training through a Fourier transform is not supported")
+        }
         Op::Quantize | Op::Dequantize | Op::Requantize | Op::Lookup(_) => {
             Some("the graph is quantised; train the float graph with fake quantisation instead")
         }
@@ -120,6 +123,8 @@ pub(crate) fn backward(
         | Op::Cast
         | Op::Scatter { .. }
         | Op::GridSample { .. }
+        | Op::Spectrum { .. }
+        | Op::MicroFrontend(_)
         | Op::Quantize
         | Op::Dequantize
         | Op::Requantize

@@ -3,7 +3,7 @@
 use offshoot_ir::infer::infer_shape;
 use offshoot_ir::{
     Activation, BinaryKind, BinaryMathKind, DType, Data, ElementaryKind, Graph, GridKind, GridOutside,
-    Indexing, Node, Op, ScatterKind, UnaryKind, Value, ValueId,
+    Indexing, Node, Op, ScatterKind, SpectrumPart, UnaryKind, Value, ValueId,
 };
 
 /// A graph under construction: every operator's output has the shape that its inputs give it.
@@ -82,6 +82,24 @@ fn grids() -> anyhow::Result<Graph> {
         {
             let op = Op::GridSample { kind, outside, align_corners };
             outputs.push(draft.op(op, &[x[0], x[1]], DType::F32)?);
+        }
+    }
+    Ok(draft.finish(&outputs))
+}
+
+/// Spectra of frames, and layers with bands of weights.
+fn spectra() -> anyhow::Result<Graph> {
+    let (mut draft, x) = Draft::new("spectra", &[&[1, 80]]);
+    let mut outputs = Vec::new();
+    for part in [SpectrumPart::Complex, SpectrumPart::Power, SpectrumPart::Magnitude] {
+        let y = draft.op(Op::Spectrum { frame: 30, hop: 25, size: 32, part }, &[x[0]], DType::F32)?;
+        outputs.push(y);
+        if part != SpectrumPart::Complex {
+            let filters = (0..3 * 17).map(|i| if i % 17 / 6 == i / 17 { 0.5 } else { 0.0 }).collect();
+            let filters =
+                draft.0.add_constant(format!("filters{}", outputs.len()), vec![3, 17], Data::F32(filters));
+            let op = Op::FullyConnected { activation: Activation::None };
+            outputs.push(draft.op(op, &[y, filters], DType::F32)?);
         }
     }
     Ok(draft.finish(&outputs))
@@ -172,6 +190,7 @@ pub fn graphs() -> anyhow::Result<Vec<(String, Graph, bool)>> {
         ("indices".into(), indices()?, false),
         ("grids".into(), grids()?, false),
         ("functions".into(), functions()?, false),
+        ("spectra".into(), spectra()?, false),
         ("chosen".into(), chosen()?, true),
         ("steps".into(), steps()?, true),
         ("branches".into(), branches()?, true),

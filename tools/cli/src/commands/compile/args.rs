@@ -19,6 +19,8 @@ pub enum Precision {
     Int4,
     /// int8 activations; 2-bit weights in layers that can be packed.
     Int2,
+    /// int16 activations and int8 weights, for networks that int8 hurts.
+    Int16x8,
     /// float32, for devices with an FPU.
     F32,
     /// int8 activations; weights according to this policy file ([`Policy`]).
@@ -37,9 +39,10 @@ impl Precision {
             "int8" => Ok(Self::Int8),
             "int4" => Ok(Self::Int4),
             "int2" => Ok(Self::Int2),
+            "int16x8" => Ok(Self::Int16x8),
             "f32" => Ok(Self::F32),
             path if path.ends_with(".toml") => Ok(Self::Policy(path.into())),
-            _ => Err("give int8, int4, int2, f32, or a policy file (.toml)".into()),
+            _ => Err("give int8, int4, int2, int16x8, f32, or a policy file (.toml)".into()),
         }
     }
 
@@ -50,7 +53,7 @@ impl Precision {
     pub fn policy(&self) -> Result<Policy> {
         let all = |bits| Policy::new(WeightBits::all(bits), quantize::Learned::default());
         Ok(match self {
-            Self::Int8 | Self::F32 => all(8),
+            Self::Int8 | Self::Int16x8 | Self::F32 => all(8),
             Self::Int4 => all(4),
             Self::Int2 => all(2),
             Self::Given(policy) => policy.as_ref().clone(),
@@ -70,6 +73,7 @@ impl std::fmt::Display for Precision {
             Self::Int8 => f.write_str("int8"),
             Self::Int4 => f.write_str("int4"),
             Self::Int2 => f.write_str("int2"),
+            Self::Int16x8 => f.write_str("int16x8"),
             Self::F32 => f.write_str("f32"),
             Self::Policy(path) => path.display().fmt(f),
             Self::Given(_) => f.write_str("policy"),
@@ -184,10 +188,11 @@ pub struct Args {
     pub calib: Vec<PathBuf>,
     /// Class numbers of the calibration samples (.npy), to train the probes of a learning plan. Default: the
     /// network's own predictions.
-    #[arg(long, value_name = "Y.npy")]
+    #[arg(long, value_name = "Y.npy", requires = "learn")]
     pub labels: Option<PathBuf>,
-    /// Number format: int8, int4 or int2 (bits of the weights; activations are int8), f32, or a policy file (.toml)
-    /// with the bits of each layer's weights. Default: int8 if the network is quantised or --calib is given.
+    /// Number format: int8, int4 or int2 (bits of the weights; activations are int8), int16x8 (int16 activations, int8
+    /// weights), f32, or a policy file (.toml) with the bits of each layer's weights. Default: that of the network if it
+    /// is quantised, int8 if --calib is given.
     #[arg(long, value_parser = Precision::parse, value_name = "FORMAT")]
     pub precision: Option<Precision>,
     /// Keep the state of recurrent layers between runs: each run is a piece of one long sequence.

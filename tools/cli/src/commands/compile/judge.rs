@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 use offshoot::format::record::DType;
-use offshoot_compress::quantize::{QuantizeReport, simulate_sequences};
+use offshoot_compress::quantize::{QuantizeReport, pooled, simulate_sequences};
 use offshoot_ir::Graph;
 use offshoot_target::Target;
 use rayon::prelude::*;
@@ -46,20 +46,23 @@ pub(super) fn outputs_snr_db(
     let sequences = Sequences { reset_every: reset_every.filter(|_| keeps_state) };
     let ports =
         (0..model.output_count()).map(|o| batch::output_port(&model, o)).collect::<Result<Vec<_>>>()?;
-    let mut sums = vec![(0.0f64, 0.0f64); ports.len()];
+    // Energies of signal and noise by output and sample.
+    let mut energies = vec![Vec::with_capacity(taken.len()); ports.len()];
     let wanted = float_outputs(float, &taken, keeps_state.then(|| sequences.samples()))?;
     let mut wanted = wanted.iter();
     batch::run_each(ui, &file, &inputs, &Target::Host, sequences, &mut |outputs| {
         let Some(wanted) = wanted.next() else { return Ok(()) };
-        for (((port, bytes), want), (signal, noise)) in ports.iter().zip(&outputs).zip(wanted).zip(&mut sums)
-        {
+        for (((port, bytes), want), energies) in ports.iter().zip(&outputs).zip(wanted).zip(&mut energies) {
+            let (mut signal, mut noise) = (0.0f64, 0.0f64);
             for (got, want) in port.decode(bytes).iter().zip(want.iter()).filter(|(_, w)| w.is_finite()) {
-                *signal += f64::from(*want).powi(2);
-                *noise += (f64::from(*got) - f64::from(*want)).powi(2);
+                signal += f64::from(*want).powi(2);
+                noise += (f64::from(*got) - f64::from(*want)).powi(2);
             }
+            energies.push((signal, noise));
         }
         Ok(())
     })?;
+    let sums: Vec<(f64, f64)> = energies.iter().map(|e| pooled(e)).collect();
     let compared =
         ports.iter().zip(&sums).filter(|(port, (signal, _))| port.dtype != DType::I32 && *signal > 0.0);
     // Clamped to ±200, since JSON has no infinity.

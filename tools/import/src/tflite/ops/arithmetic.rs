@@ -38,7 +38,7 @@ pub(super) fn gelu(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
 
 /// `1 / sqrt(x)`: in float32 by these two operations, in int8 one table.
 pub(super) fn rsqrt(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
-    if b.out_form(op, 0)?.is_i8() {
+    if b.out_form(op, 0)?.is_quantised() {
         return unary(b, op, UnaryKind::Pow { exponent: -0.5 });
     }
     let x = b.real(op, 0)?;
@@ -48,7 +48,7 @@ pub(super) fn rsqrt(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
 }
 
 pub(super) fn square(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
-    if b.out_form(op, 0)?.is_i8() {
+    if b.out_form(op, 0)?.is_quantised() {
         return unary(b, op, UnaryKind::Pow { exponent: 2.0 });
     }
     let x = b.real(op, 0)?;
@@ -71,11 +71,11 @@ fn operands(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing<[ValueId; 2]> {
     if form.dtype == DType::I32 {
         return Err("int32 arithmetic at run time".into());
     }
-    if !form.is_i8() {
+    if !form.is_quantised() {
         return Ok([b.real(op, 0)?, b.real(op, 1)?]);
     }
     let both = [b.value(op, 0)?, b.value(op, 1)?];
-    match both.iter().all(|id| b.form_of(*id).is_i8()) {
+    match both.iter().all(|id| b.form_of(*id).dtype == form.dtype) {
         true => Ok(both),
         false => Err("operands with different number formats".into()),
     }
@@ -95,7 +95,7 @@ pub(super) fn binary(b: &mut Builder<'_>, op: &Operator<'_>, kind: BinaryKind) -
     let fused = function.map_or(Ok(Fused::Clip(Activation::None)), Fused::read)?;
     let [x, y] = operands(b, op)?;
     let kind = Op::Binary { kind, activation: fused.activation() };
-    if !b.form_of(x).is_i8() && b.out_form(op, 0)?.is_i8() {
+    if !b.form_of(x).is_quantised() && b.out_form(op, 0)?.is_quantised() {
         return b.finish_real(op, kind, vec![x, y]);
     }
     b.finish_activated(op, kind, vec![x, y], fused)
@@ -176,13 +176,13 @@ pub(super) fn prelu(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
     b.finish_real(op, plain(BinaryKind::Add), vec![positive, scaled])
 }
 
-/// From int8 or float32 to int8.
+/// From int8, int16 or float32 to int8 or int16.
 pub(super) fn quantize(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
     let x = if b.is_constant(op, 0) { b.real(op, 0)? } else { b.value(op, 0)? };
-    if !b.out_form(op, 0)?.is_i8() {
+    if !b.out_form(op, 0)?.is_quantised() {
         return Err(format!("quantises to {}", b.tensors[b.output(op, 0)?].kind_name));
     }
-    let kind = if b.form_of(x).is_i8() { Op::Requantize } else { Op::Quantize };
+    let kind = if b.form_of(x).is_quantised() { Op::Requantize } else { Op::Quantize };
     b.finish(op, kind, vec![x], 0)
 }
 

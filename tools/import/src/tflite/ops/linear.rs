@@ -56,7 +56,7 @@ fn kernel(h: usize, w: usize) -> Importing<[u16; 2]> {
     Ok([one(h)?, one(w)?])
 }
 
-/// Weights and bias of a layer with `channels` outputs as values of the graph. Between int8 tensors the bias counts in
+/// Weights and bias of a layer with `channels` outputs as values of the graph. Between int8 or int16 tensors the bias counts in
 /// steps of the input's scale times the weights', whatever the file says; otherwise both are float32.
 fn parameters(
     b: &mut Builder<'_>,
@@ -72,7 +72,8 @@ fn parameters(
     }
     let (at, w) = weights;
     let name = b.tensors[b.input(op, at)?].name.clone();
-    let Some(input) = form.quant.filter(|_| form.dtype == DType::I8) else {
+    let int16 = form.dtype == DType::I16;
+    let Some(input) = form.quant.filter(|_| int16 || form.dtype == DType::I8) else {
         let w = b.reals(&name, w.shape.clone(), w.to_reals())?;
         let mut inputs = vec![x, w];
         if b.has(op, bias) {
@@ -83,7 +84,7 @@ fn parameters(
         return Ok(inputs);
     };
     let Some(quant) = w.quant.clone().filter(|_| matches!(w.elements, Elements::I8(_))) else {
-        return Err(format!("weights `{name}` of an int8 layer have no int8 form"));
+        return Err(format!("weights `{name}` of a quantised layer have no int8 form"));
     };
     let mut inputs = vec![x, b.add(&name, &w)?];
     if b.has(op, bias) {
@@ -93,16 +94,17 @@ fn parameters(
         if scale.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
             return Err(format!("the scale of `{name}` vanishes"));
         }
-        let codes = match &c.elements {
-            Elements::I32(v) => v.clone(),
-            _ => return Err(format!("bias `{name}` of an int8 layer is not int32")),
+        let (count, codes) = match c.elements {
+            Elements::I32(v) => (v.len(), Elements::I32(v)),
+            Elements::I64(v) if int16 => (v.len(), Elements::I64(v)),
+            _ => return Err(format!("bias `{name}` of a quantised layer is not int32")),
         };
         let axis = (scale.len() == channels && channels > 1).then_some(0);
         let quant = Quant { zero_point: vec![0; scale.len()], scale, axis };
         if quant.axis.is_none() && quant.scale.len() != 1 {
             return Err(format!("{} scales for {channels} channels", quant.scale.len()));
         }
-        let bias = Constant { shape: vec![codes.len()], elements: Elements::I32(codes), quant: Some(quant) };
+        let bias = Constant { shape: vec![count], elements: codes, quant: Some(quant) };
         inputs.push(b.add(&name, &bias)?);
     }
     Ok(inputs)
@@ -256,7 +258,7 @@ pub(super) fn batch_matmul(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing 
     let o = op.options.builtin_options_as_batch_mat_mul_options();
     let (adj_x, adj_y) = o.map_or((false, false), |o| (o.adj_x(), o.adj_y()));
     let (mut x, mut y) = (b.value(op, 0)?, b.value(op, 1)?);
-    if !b.out_form(op, 0)?.is_i8() {
+    if !b.out_form(op, 0)?.is_quantised() {
         (x, y) = (b.real(op, 0)?, b.real(op, 1)?);
     }
     let out = b.out_shape(op, 0)?;

@@ -4,7 +4,7 @@ use offshoot_ir::{Op, PadMode, ValueId};
 use tract_tflite::tflite::MirrorPadMode;
 
 use super::arithmetic::derived;
-use super::{axes_at, axis_at};
+use super::{axes_at, axis_at, state};
 use crate::constant::{Constant, Elements};
 use crate::context::{Importing, axis};
 use crate::tflite::builder::{Builder, Entry, Fused};
@@ -58,7 +58,7 @@ fn join(b: &mut Builder<'_>, op: &Operator<'_>, parts: Vec<ValueId>, axis: usize
         let own = b.form_of(x);
         inputs.push(match own == form {
             true => x,
-            false if own.is_i8() && form.is_i8() => {
+            false if own.is_quantised() && form.is_quantised() => {
                 let name = b.part(op, &format!("part_{i}"));
                 b.emit(op, Op::Requantize, vec![x], None, &form, &name)?
             }
@@ -78,7 +78,7 @@ pub(super) fn concatenation(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing
     let o = op.options.builtin_options_as_concatenation_options().ok_or("its options are missing")?;
     if matches!(op.inputs.first().copied().flatten().map(|t| &b.entries[t]), Some(Entry::State(_))) {
         let fused = Fused::read(o.fused_activation_function())?;
-        return super::state::concatenation(b, op, o.axis().into(), fused);
+        return state::concatenation(b, op, o.axis().into(), fused);
     }
     let parts = (0..op.inputs.len()).map(|i| b.value(op, i)).collect::<Importing<Vec<_>>>()?;
     let rank = b.shape(*parts.first().ok_or("has no input")?).len();
@@ -199,12 +199,36 @@ pub(super) fn slice(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
 
 /// STRIDED_SLICE: x, begin, end, strides; masks as in NumPy's slices.
 pub(super) fn strided_slice(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
-    let o = op.options.builtin_options_as_strided_slice_options().ok_or("its options are missing")?;
     if derived(b, op)? {
         return Ok(());
     }
+    let at = b.input(op, 0)?;
+    if let Entry::State(_) = b.entries[at] {
+        let shape = b.tensors[at].shape.clone();
+        let Spans { starts, steps, .. } = spans(b, op, &shape)?;
+        return state::last_steps(b, op, &starts, &steps);
+    }
     let x = b.value(op, 0)?;
-    let shape = b.shape(x);
+    let Spans { starts, steps, extents } = spans(b, op, &b.shape(x))?;
+    let kind = Op::Slice { start: starts, step: steps };
+    if b.out_shape(op, 0)? == extents {
+        return b.finish_moved(op, kind, vec![x], 0);
+    }
+    let (form, name) = (b.form_of(x), b.part(op, "slice"));
+    let y = b.emit(op, kind, vec![x], Some(extents), &form, &name)?;
+    b.finish_moved(op, Op::Reshape, vec![y], 0)
+}
+
+/// What a STRIDED_SLICE takes, axis by axis.
+struct Spans {
+    starts: Vec<usize>,
+    steps: Vec<isize>,
+    /// Number of elements.
+    extents: Vec<usize>,
+}
+
+fn spans(b: &Builder<'_>, op: &Operator<'_>, shape: &[usize]) -> Importing<Spans> {
+    let o = op.options.builtin_options_as_strided_slice_options().ok_or("its options are missing")?;
     let (begin, end, step) = (b.ints(op, 1)?, b.ints(op, 2)?, b.ints(op, 3)?);
     let n = begin.len();
     if end.len() != n || step.len() != n || n > 16 {
@@ -254,13 +278,7 @@ pub(super) fn strided_slice(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing
         starts.push(0);
         steps.push(1);
     }
-    let kind = Op::Slice { start: starts, step: steps };
-    if b.out_shape(op, 0)? == extents {
-        return b.finish_moved(op, kind, vec![x], 0);
-    }
-    let (form, name) = (b.form_of(x), b.part(op, "slice"));
-    let y = b.emit(op, kind, vec![x], Some(extents), &form, &name)?;
-    b.finish_moved(op, Op::Reshape, vec![y], 0)
+    Ok(Spans { starts, steps, extents })
 }
 
 /// REVERSE_V2: x, axes.

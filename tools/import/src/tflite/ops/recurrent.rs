@@ -53,6 +53,9 @@ pub(super) fn lstm(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
         x = turned(b, op, x, [samples, steps, inputs], "sequence")?;
     }
     let (int8, out) = (b.form_of(x).is_i8(), b.out_form(op, 0)?);
+    if out.dtype == offshoot_ir::DType::I16 || b.form_of(x).dtype == offshoot_ir::DType::I16 {
+        return Err("int16 activations".into());
+    }
     if int8 != out.is_i8() {
         return Err("input and output have different number formats".into());
     }

@@ -1,7 +1,7 @@
 //! Variables of streaming networks, and SVDF.
 //!
-//! A variable is imported where a network reads it in front of new data, and assigns the end of both to it: then it is the
-//! last steps of earlier runs, which is what [`Op::History`] computes.
+//! A variable is imported where a network reads it, or its last steps, in front of new data, and assigns the end of both to
+//! it: then it is the last steps of earlier runs, which is what [`Op::History`] computes.
 
 use offshoot_ir::{Activation, BinaryKind, Op, ReduceKind, ValueId, Window};
 use tract_tflite::tflite::ActivationFunctionType;
@@ -51,6 +51,39 @@ pub(super) fn read(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
         return Err(format!("reads variable `{name}` after it was assigned"));
     }
     b.out_form(op, 0)?;
+    let shape = b.tensors[b.output(op, 0)?].shape.clone();
+    let variable = b.variables.entry(name.clone()).or_default();
+    if !variable.shape.is_empty() && variable.shape != shape {
+        return Err(format!("reads variable `{name}` with another shape than before"));
+    }
+    variable.shape = shape;
+    b.bind(op, 0, Entry::State(name))
+}
+
+/// The end of a variable: what makes room for new data where the variable holds the new data too.
+pub(super) fn last_steps(
+    b: &mut Builder<'_>,
+    op: &Operator<'_>,
+    starts: &[usize],
+    steps: &[isize],
+) -> Importing {
+    let at = b.input(op, 0)?;
+    let Entry::State(name) = b.entries[at].clone() else { return Err("has no state".into()) };
+    let whole = b.tensors[at].shape.clone();
+    let form = b.form(at)?;
+    let part = b.out_shape(op, 0)?;
+    let cut: Vec<usize> = (0..starts.len()).filter(|a| starts[*a] > 0).collect();
+    let fits = part.len() == whole.len()
+        && starts.len() == whole.len()
+        && (0..whole.len()).all(|a| steps[a] == 1 && starts[a] + part[a] == whole[a]);
+    let variable = b.variables.entry(name.clone()).or_default();
+    let (true, [axis], None) = (fits, cut.as_slice(), variable.cut) else {
+        return Err(format!("takes something other than the last steps of variable `{name}`"));
+    };
+    variable.cut = Some(*axis);
+    if b.out_form(op, 0)? != form {
+        return Err(format!("variable `{name}` has another scale than its last steps"));
+    }
     b.bind(op, 0, Entry::State(name))
 }
 
@@ -76,7 +109,7 @@ pub(super) fn concatenation(b: &mut Builder<'_>, op: &Operator<'_>, along: i64, 
         let own = b.form_of(x);
         parts.push(match own == form {
             true => x,
-            false if own.is_i8() && form.is_i8() => {
+            false if own.is_quantised() && form.is_quantised() => {
                 let name = b.part(op, &format!("part_{i}"));
                 b.emit(op, Op::Requantize, vec![x], None, &form, &name)?
             }
@@ -94,6 +127,9 @@ pub(super) fn concatenation(b: &mut Builder<'_>, op: &Operator<'_>, along: i64, 
     let variable = b.variables.entry(name.clone()).or_default();
     if variable.history.is_some() {
         return Err(format!("variable `{name}` is read in front of several tensors"));
+    }
+    if variable.cut.is_some_and(|cut| cut != axis) {
+        return Err(format!("variable `{name}` is cut along another axis"));
     }
     let fill = fill(variable.initial.as_ref()).map_err(|e| format!("variable `{name}` {e}"))?;
     let kind = Op::History { axis, state: state[axis], fill };
@@ -120,16 +156,19 @@ pub(super) fn assign(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
     let name = variable(b, op)?;
     let y = b.value(op, 1)?;
     let variable = b.variables.get(&name);
-    let Some((history, axis, steps)) = variable.and_then(|v| v.history) else {
+    let Some((Some((history, axis, _)), length)) = variable.map(|v| (v.history, &v.shape)) else {
         return Err(format!("variable `{name}` is assigned, but no CONCATENATION reads it before"));
     };
     let whole = b.shape(history);
+    // The steps that the next run reads are the last of these.
+    let kept = length.get(axis).copied().unwrap_or(0);
+    let mut end = whole.clone();
+    end[axis] = kept;
     let node = b.graph.nodes.iter().find(|n| n.output == y);
     let is_end = match node.map(|n| (&n.op, n.inputs[0])) {
-        Some((Op::Slice { start, step }, x)) => {
-            let starts = (0..whole.len()).map(|a| if a == axis { whole[a] - steps } else { 0 });
-            let mut end = whole.clone();
-            end[axis] = steps;
+        _ if y == history => kept == whole[axis],
+        Some((Op::Slice { start, step }, x)) if kept <= whole[axis] => {
+            let starts = (0..whole.len()).map(|a| if a == axis { whole[a] - kept } else { 0 });
             x == history
                 && start.iter().copied().eq(starts)
                 && step.iter().all(|s| *s == 1)
@@ -139,7 +178,7 @@ pub(super) fn assign(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
     };
     if !is_end || variable.is_some_and(|v| v.assigned) {
         return Err(format!(
-            "variable `{name}` is not assigned the last {steps} steps of what it was joined to"
+            "variable `{name}` is not assigned the last {kept} steps of what it was joined to"
         ));
     }
     b.variables.entry(name).or_default().assigned = true;

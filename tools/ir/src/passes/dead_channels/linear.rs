@@ -85,7 +85,7 @@ impl<'g> Linear<'g> {
                     && q.zero_point.iter().all(|&z| z == 0)
                     && (q.scale.len() == 1 || q.axis == Some(0))
             }
-            Data::I32(_) | Data::I64(_) => false,
+            Data::I16(_) | Data::I32(_) | Data::I64(_) => false,
         };
         let (rows, cols) = (*w.shape.first()?, *w.shape.last()?);
         if !alike || !plain(x) || !plain(y) || x.data.is_some() || rows * cols * groups == 0 {
@@ -123,7 +123,7 @@ impl<'g> Linear<'g> {
         match self.weights {
             Data::F32(d) => d[at],
             Data::I8(d) => f32::from(d[at]),
-            Data::I32(_) | Data::I64(_) => 0.0,
+            Data::I16(_) | Data::I32(_) | Data::I64(_) => 0.0,
         }
     }
 
