@@ -270,15 +270,17 @@ impl<'g> Context<'g> {
             matches!(node.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. });
         let quantised_after =
             self.graph.consumers(node.output).iter().any(|&c| matches!(self.graph.nodes[c].op, Op::Quantize));
+        let ways = self.graph.quantised;
         Some(match linear {
             false if matches!(node.op, Op::LayerNorm { .. } | Op::GridSample { .. }) => {
                 format!("{} has no int8 kernel", node.op.name())
             }
-            _ if quantised_after => {
-                "its input has no scale: `compile --calib X.npy` gives one, unless --keep-float names what computes it".into()
+            true if !quantised_after => {
+                "its output has no scale: a QuantizeLinear behind it gives one, or `compile --calib X.npy`, unless --keep-float names it".into()
             }
-            true => "its output has no scale: a QuantizeLinear behind it gives one, or `compile --calib X.npy`, unless --keep-float names it".into(),
-            false => "its input or output has no scale: `compile --calib X.npy` gives those that are missing, unless --keep-float names it".into(),
+            false if !quantised_after && !ways => "its input or output has no scale".into(),
+            _ if !ways => "it has no int8 form between these scales".into(),
+            _ => "its input or output has no scale: `compile --calib X.npy` gives those that are missing, unless --keep-float names an operator".into(),
         })
     }
 

@@ -3,8 +3,8 @@
 use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_export::{CompileOptions, Compiled, Error, compile};
 use offshoot_ir::{
-    Activation, BinaryKind, DType, Data, Graph, Node, Op, PadMode, PoolKind, Quant, ReduceKind, ResizeRule,
-    UnaryKind, Value, ValueId, Window,
+    Activation, BinaryKind, DType, Data, Graph, Lookup, Node, Op, PadMode, PoolKind, Quant, ReduceKind,
+    ResizeRule, UnaryKind, Value, ValueId, Window,
 };
 
 /// Builds graphs value by value.
@@ -255,6 +255,25 @@ fn int8_functions_are_tables_and_clips() {
     let g = b.done(&[s]);
     assert_eq!(build(&g).report.operators[0].kind, "requantize");
     assert_eq!(run_i8(&g, &[&[-5, 5, 50]]), [0, 5, 12]);
+}
+
+#[test]
+fn lookups_are_tables_of_their_codes() {
+    let (from, to) = (Quant::per_tensor(0.5, 3), Quant::per_tensor(0.25, -1));
+    let lookup = Lookup::of(from, to, |v| v / 3.0);
+    let table = lookup.table.clone();
+    let mut b = Builder::default();
+    let x = b.input(&[1, 256], Some((0.5, 3)));
+    let y = b.node(Op::Lookup(lookup), &[x], &[1, 256], Some((0.25, -1)));
+    let graph = b.done(&[y]);
+    assert!(build(&graph).report.fallbacks.is_empty());
+    let codes: Vec<i8> = (-128..=127).collect();
+    assert_eq!(run_i8(&graph, &[&codes]), table);
+    // 3.0 / 3 is four steps of 0.25.
+    assert_eq!(table[128 + 3 + 6], -1 + 4);
+    let mut other = graph;
+    other.value_mut(y).quant = Some(Quant::per_tensor(0.5, 0));
+    assert!(other.validate().is_err());
 }
 
 #[test]

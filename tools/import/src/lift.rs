@@ -7,6 +7,7 @@
 //! that it commutes with, such as MaxPool. An operator after a Dequantize that no Quantize follows is computed in
 //! float.
 
+mod bias;
 mod channels;
 mod commute;
 mod constants;
@@ -20,7 +21,7 @@ mod weights;
 
 use std::collections::{HashMap, HashSet};
 
-use offshoot_ir::{Activation, BinaryKind, DType, Data, Graph, Node, Op, Result, UnaryKind, Value, ValueId};
+use offshoot_ir::{Activation, DType, Graph, Node, Op, Result, UnaryKind, ValueId};
 
 use constants::{constants_fit, float_constants, float_operands};
 pub use pairs::open;
@@ -74,7 +75,7 @@ fn apply_rules(table: &mut Table) {
         normalise::into_weights,
         clip_above_movement,
         clip_into_producer,
-        bias_into_linear,
+        bias::into_linear,
         quantize_above_movement,
         dequantize_below_movement,
         function::function_between,
@@ -195,56 +196,6 @@ fn clip_into_producer(t: &mut Table, n: usize) -> Option<usize> {
     t.remove(n);
     t.replace(p, fused);
     Some(p)
-}
-
-/// `fully connected → add of a constant vector` to a fully connected layer with a bias.
-fn bias_into_linear(t: &mut Table, n: usize) -> Option<usize> {
-    let Op::Binary { kind: BinaryKind::Add, activation } = t.node(n).op else {
-        return None;
-    };
-    for side in 0..2 {
-        let (x, b) = (t.node(n).inputs[side], t.node(n).inputs[1 - side]);
-        let Some(p) = t.producer(x) else { continue };
-        let bias = t.value(b);
-        let width = t.value(x).shape.last().copied().unwrap_or(0);
-        let single = bias.len() == 1;
-        let by_column = (single || bias.shape.last() == Some(&width) && bias.len() == width)
-            && bias.shape.len() <= t.value(x).shape.len();
-        // Whole numbers of a pair of their own, or reals.
-        let fits = bias.data.is_some()
-            && t.value(x).dtype == DType::F32
-            && (bias.quant.is_some() || bias.dtype == DType::F32);
-        let Op::FullyConnected { activation: Activation::None } = t.node(p).op else {
-            continue;
-        };
-        if !fits || !by_column || t.node(p).inputs.len() != 2 || t.sole_reader(x) != Some(n) {
-            continue;
-        }
-        let mut vector = bias.clone();
-        vector.shape = vec![width];
-        if single && width != 1 {
-            let Some(all) = constants::reals(bias) else { continue };
-            vector = Value {
-                dtype: DType::F32,
-                quant: None,
-                data: Some(Data::F32(vec![all[0]; width]).into()),
-                ..vector
-            };
-        } else if let Some(q) = &mut vector.quant
-            && q.axis.is_some()
-        {
-            q.axis = Some(0);
-        }
-        let b = t.add(vector);
-        let mut linear = t.node(p).clone();
-        linear.op = Op::FullyConnected { activation };
-        linear.inputs.push(b);
-        linear.output = t.node(n).output;
-        t.remove(n);
-        t.replace(p, linear);
-        return Some(p);
-    }
-    None
 }
 
 /// `movement → quantize` to `quantize → movement`.

@@ -159,6 +159,12 @@ fn operators_on_integers_compute_what_they_stand_for() {
         assert_eq!(on_integers(kind, join, vec![constant], &x), [1.0, -2.0, 3.0, 0.0, 5.0]);
         let most = node("ReduceMax", &["xq"], &["c"], vec![ints("axes", &[3])]);
         assert_eq!(on_integers(kind, most, vec![], &x), [3.0]);
+        let pick = node("GatherElements", &["xq", "v"], &["c"], vec![int("axis", 3)]);
+        let index = || TensorProto { dims: vec![1, 1, 1, 2], ..whole("v", &[2, 0]) };
+        assert_eq!(on_integers(kind, pick, vec![index()], &x), [3.0, 1.0]);
+        let put = node("ScatterElements", &["xq", "v", "u"], &["c"], vec![int("axis", 3)]);
+        let updates = bytes("u", &[1, 1, 1, 2], kind, &[zero + 1, zero - 1]);
+        assert_eq!(on_integers(kind, put, vec![index(), updates], &x), [-0.5, -2.0, 0.5]);
         let double = reals("v", &[4], vec![1.0, 1.0, 1.0, 2.0]);
         let linear = node("Resize", &["xq", "", "v"], &["c"], vec![text("mode", "linear")]);
         assert_eq!(on_integers(kind, linear, vec![double], &x), [1.0, 0.25, -1.25, -0.75, 1.75, 3.0]);
@@ -213,16 +219,26 @@ fn ranges_follow_from_the_numbers_around_a_tensor() {
             d("aq", "y"),
         ],
     ];
-    for nodes in cases {
-        let graph = behind_conv(nodes, vec![]);
+    let masked = vec![
+        node("Div", &["c", "two"], &["f"], vec![]),
+        node("Add", &["f", "mask"], &["m"], vec![]),
+        q("m", "mq"),
+        d("mq", "y"),
+    ];
+    for nodes in cases.into_iter().chain([masked]) {
+        let two = reals("two", &[], vec![2.0]);
+        let mask = reals("mask", &[2, 2], vec![0.0, -1e9, 0.0, 0.0]);
+        let graph = behind_conv(nodes, vec![two, mask]);
         assert!(!floats(&graph).is_empty());
         let whole = completed(&graph, &HashMap::new());
         assert!(floats(&whole).is_empty(), "{:?}", floats(&whole));
         // The convolution hands its input on; its sums are half of that.
         let values = [3.0, -2.0, 1.5, 0.0, -7.0, 6.0, 0.5, 1.0];
         let x = ArrayD::from_shape_vec(IxDyn(&[1, 2, 2, 2]), values.to_vec()).unwrap();
-        let answer = |g: &Graph| Executor::new(g).unwrap().run(&[x.clone()]).unwrap().remove(0);
+        let answer = |g: &Graph| Executor::new(g).unwrap().run(std::slice::from_ref(&x)).unwrap().remove(0);
         for (got, want) in answer(&whole).iter().zip(answer(&graph).iter()) {
+            // What the executor does not round saturates on the device.
+            let [got, want] = [got, want].map(|v| v.clamp(-64.0, 63.5));
             assert!((got - want).abs() <= 0.5, "{got} {want}");
         }
     }
@@ -283,4 +299,66 @@ fn numbers_of_unlike_sizes_per_channel_keep_their_own_scales() {
             assert!((got - exact).abs() <= 1e-4 * exact.abs(), "{operator:?} of {v}: {got} {exact}");
         }
     }
+}
+
+#[test]
+fn integer_inputs_are_clipped_on_the_scale_behind() {
+    for (operator, wanted) in [("Clip", [-1.0, 0.5, 1.0]), ("Relu", [0.0, 0.5, 3.0])] {
+        let bounds: &[&str] = if operator == "Clip" { &["x", "least", "most"] } else { &["x"] };
+        let nodes = vec![node(operator, bounds, &["c"], vec![]), d("c", "y")];
+        let more = vec![bytes("least", &[], 3, &[-2]), bytes("most", &[], 3, &[2])];
+        let graph = import_bytes(&model(14, 3, &[3], nodes, parts(more)), "x").unwrap();
+        assert!(floats(&graph).is_empty(), "{:?}", graph.nodes);
+        let x = ArrayD::from_shape_vec(IxDyn(&[3]), vec![-7.0, 0.5, 3.0]).unwrap();
+        let y = Executor::new(&graph).unwrap().run(&[x]).unwrap();
+        assert_eq!(y[0].as_slice().unwrap(), wanted);
+    }
+}
+
+#[test]
+fn a_sum_behind_a_convolution_is_its_bias() {
+    for (first, own) in [(false, false), (true, false), (false, true)] {
+        let bias = if own { "bd" } else { "b" };
+        let sides = if first { [bias, "c"] } else { ["c", bias] };
+        let nodes = vec![
+            q("x", "xq"),
+            d("xq", "xd"),
+            d("w", "wd"),
+            d("bq", "bd"),
+            node("Conv", &["xd", "wd"], &["c"], vec![]),
+            node("Add", &sides, &["a"], vec![]),
+            node("Relu", &["a"], &["r"], vec![]),
+            q("r", "rq"),
+            d("rq", "y"),
+        ];
+        let more = vec![
+            bytes("w", &[2, 2, 1, 1], 3, &[1, 0, 0, 1]),
+            reals("b", &[2, 1, 1], vec![1.5, -2.0]),
+            bytes("bq", &[1, 2, 1, 1], 3, &[3, -4]),
+        ];
+        let graph = import_bytes(&model(13, 1, &[1, 2, 2, 2], nodes, parts(more)), "x").unwrap();
+        assert!(floats(&graph).is_empty(), "{:?}", graph.nodes);
+        let layer = graph.nodes.iter().find(|n| matches!(n.op, Op::Conv2d { .. })).unwrap();
+        assert_eq!(graph.value(layer.inputs[2]).data.as_deref(), Some(&Data::I32(vec![6, -8])));
+    }
+}
+
+/// Numbers that say "never" have no part in a scale.
+#[test]
+fn masks_leave_the_scores_their_steps() {
+    let nodes = vec![
+        q("x", "xq"),
+        d("xq", "xd"),
+        node("Add", &["xd", "mask"], &["m"], vec![]),
+        q("m", "mq"),
+        d("mq", "y"),
+    ];
+    let mask = reals("mask", &[1, 4], vec![0.0, -1e9, f32::MIN, 1.0]);
+    let graph = import_bytes(&model(13, 1, &[1, 4], nodes, parts(vec![mask])), "x").unwrap();
+    assert!(floats(&graph).is_empty(), "{:?}", graph.nodes);
+    let sum = graph.nodes.iter().find(|n| n.op.name() == "add").unwrap();
+    let mask = graph.value(sum.inputs[1]);
+    // From what makes the lowest sum of the highest score, -64 - 63.5, less one step.
+    assert_eq!(mask.quant.as_ref().unwrap().scale, [128.0 / 127.0]);
+    assert_eq!(mask.data.as_deref(), Some(&Data::I8(vec![0, -127, -127, 1])));
 }

@@ -270,7 +270,8 @@ pub fn make(
     let policy = precision.policy()?;
     let mut calibrated = Vec::new();
     // A layer that learns keeps the numbers that the file gives it.
-    if quantised && !int16 && args.plan.is_none() && args.learn.is_none() {
+    // A TensorFlow Lite file says in float32 what its runtime computes so.
+    if quantised && !int16 && lowered.quantised && args.plan.is_none() && args.learn.is_none() {
         let kept = quantize::meant(&lowered, &args.keep_float);
         let ranges = match samples {
             [] => HashMap::new(),

@@ -26,6 +26,9 @@ pub fn ranges(
     ids: &[ValueId],
 ) -> Result<HashMap<ValueId, (f32, f32)>> {
     check(graph, samples)?;
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
     let mut found: Vec<Option<(f32, f32)>> = vec![Some((0.0, 0.0)); ids.len()];
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
     let reach = Reach::whole(graph);

@@ -115,7 +115,8 @@ pub(super) fn slopes(t: &mut Table, n: usize) -> Option<usize> {
 /// The largest number that the tensor dequantises to; `None` if it is not dequantised.
 fn dequantised(t: &Table, x: ValueId) -> Option<f64> {
     let d = t.node(t.producer(x)?);
-    let quant = t.value(*d.inputs.first()?).quant.as_ref().filter(|q| q.axis.is_none())?;
+    let codes = Some(t.value(*d.inputs.first()?)).filter(|v| v.dtype == DType::I8)?;
+    let quant = codes.quant.as_ref().filter(|q| q.axis.is_none())?;
     let (low, high) = bounds(quant);
     matches!(d.op, Op::Dequantize).then_some(f64::from(high.max(-low)))
 }
@@ -123,7 +124,8 @@ fn dequantised(t: &Table, x: ValueId) -> Option<f64> {
 /// The step that the only reader of a tensor quantises it to.
 fn step_behind(t: &Table, y: ValueId) -> Option<f64> {
     let q = t.node(t.sole_reader(y)?);
-    let quant = t.value(q.output).quant.as_ref().filter(|q| q.axis.is_none())?;
+    let codes = Some(t.value(q.output)).filter(|v| v.dtype == DType::I8)?;
+    let quant = codes.quant.as_ref().filter(|q| q.axis.is_none())?;
     (matches!(q.op, Op::Quantize) && t.value(y).dtype == DType::F32).then(|| f64::from(quant.scale[0]))
 }
 
@@ -138,7 +140,7 @@ fn error(numbers: &[f64]) -> f64 {
 }
 
 /// The only axis of `shape` along which a constant of this shape varies.
-fn along(constant: &[usize], shape: &[usize]) -> Option<usize> {
+pub(super) fn along(constant: &[usize], shape: &[usize]) -> Option<usize> {
     let missing = shape.len() - constant.len();
     let mut long = constant.iter().enumerate().filter(|(_, d)| **d > 1).map(|(i, _)| i + missing);
     let axis = long.next().filter(|axis| shape[*axis] == constant[*axis - missing])?;

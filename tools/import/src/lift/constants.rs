@@ -1,6 +1,7 @@
 //! Constants read by an int8 operator: quantised here if the exporter left them in float.
 
-use offshoot_ir::{BinaryKind, DType, Data, Graph, Node, Op, Quant, Value};
+use offshoot_ir::grid::bounds;
+use offshoot_ir::{BinaryKind, DType, Data, Graph, Node, Op, Quant, Value, ValueId};
 
 use super::table::Table;
 
@@ -46,7 +47,10 @@ pub(super) fn float_operands(t: &mut Table, node: &mut Node) {
     for i in 0..node.inputs.len() {
         let c = t.value(node.inputs[i]);
         let quantised = c.dtype == dtype && c.quant.as_ref().is_some_and(|q| q.axis.is_none());
-        let Some(reals) = reals(c).filter(|_| !quantised) else { continue };
+        let Some(mut reals) = reals(c).filter(|_| !quantised) else { continue };
+        if let Some((low, high)) = visible(t, node, i) {
+            reals.iter_mut().for_each(|v| *v = v.max(low).min(high));
+        }
         let largest = reals.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let finite = reals.iter().all(|v| v.is_finite());
         // Dividing by a constant that rounds to 0 would be a different operation.
@@ -66,6 +70,17 @@ pub(super) fn float_operands(t: &mut Table, node: &mut Node) {
         let value = constant(name, c.shape.clone(), dtype, data, Quant::per_tensor(scale, 0));
         node.inputs[i] = t.add(value);
     }
+}
+
+/// Beyond which numbers the second operand of a sum saturates its result, as the smallest ones of masks do; a step of the result
+/// added. Their scale would leave nothing of the other operand.
+fn visible(t: &Table, node: &Node, i: usize) -> Option<(f32, f32)> {
+    let Op::Binary { kind: BinaryKind::Add, .. } = node.op else { return None };
+    let int8 = |id: ValueId| Some(t.value(id)).filter(|v| v.dtype == DType::I8);
+    let quant = |id: ValueId| int8(id)?.quant.as_ref().filter(|q| q.axis.is_none());
+    let (x, y) = (quant(*node.inputs.get(1 - i)?)?, quant(node.output)?);
+    let ((x_low, x_high), (low, high)) = (bounds(x), bounds(y));
+    Some((low - x_high - y.scale[0], high - x_low + y.scale[0]))
 }
 
 pub(super) fn constant(name: String, shape: Vec<usize>, dtype: DType, data: Data, quant: Quant) -> Value {

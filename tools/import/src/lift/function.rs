@@ -3,14 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use offshoot_ir::{DType, Lookup, Node, Op, Value, ValueId};
+use offshoot_ir::{DType, Data, Lookup, Node, Op, Value, ValueId};
 
+use super::constants::reals;
 use super::table::Table;
 
 /// Most operators of a function.
-const MOST: usize = 64;
+const MOST: usize = 32;
 /// Most elements of a constant that is searched for a single number.
-const MOST_ELEMENTS: usize = 4096;
+const MOST_ELEMENTS: usize = 1024;
 
 /// Element-wise operators that compute one tensor from another of the same shape, and from numbers.
 pub(super) struct Function {
@@ -131,9 +132,15 @@ fn number(value: &Value) -> Option<f32> {
     if value.len() > MOST_ELEMENTS {
         return None;
     }
-    let all = super::constants::reals(value)?;
-    let first = *all.first()?;
-    all.iter().all(|v| v.to_bits() == first.to_bits()).then_some(first)
+    let uniform = match value.data.as_deref()? {
+        Data::F32(v) => v.windows(2).all(|w| w[0].to_bits() == w[1].to_bits()),
+        Data::I8(v) => v.windows(2).all(|w| w[0] == w[1]),
+        Data::I32(v) => v.windows(2).all(|w| w[0] == w[1]),
+        Data::I16(v) => v.windows(2).all(|w| w[0] == w[1]),
+        Data::I64(_) => false,
+    };
+    let one_scale = value.quant.as_ref().is_none_or(|q| q.axis.is_none());
+    reals(value).filter(|_| uniform && one_scale)?.first().copied()
 }
 
 /// `dequantize → function → quantize` to a table, where no int8 kernel computes the function at once.
@@ -148,7 +155,8 @@ pub(super) fn function_between(t: &mut Table, n: usize) -> Option<usize> {
         return None;
     }
     let x = d.inputs[0];
-    let grid = |id: ValueId| t.value(id).quant.clone().filter(|q| q.axis.is_none());
+    let int8 = |id: ValueId| Some(t.value(id)).filter(|v| v.dtype == DType::I8);
+    let grid = |id: ValueId| int8(id)?.quant.clone().filter(|q| q.axis.is_none());
     let lookup = Lookup::of(grid(x)?, grid(t.node(n).output)?, |v| function.apply(v));
     let (name, output) = (t.node(function.nodes[0]).name.clone(), t.node(n).output);
     t.replace(n, Node { name, op: Op::Lookup(lookup), inputs: vec![x], output });

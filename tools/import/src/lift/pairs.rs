@@ -88,20 +88,17 @@ struct Part {
     inside: HashSet<ValueId>,
 }
 
-/// The functions of one tensor whose results other operators read.
+/// The functions of one tensor that are not part of a larger one.
 fn functions(t: &Table) -> HashMap<ValueId, Part> {
     let mut found = HashMap::new();
     for result in (0..t.len()).filter(|&n| t.is_alive(n)).map(|n| t.node(n).output) {
-        let goes_on = |r: &usize| matches!(t.node(*r).op, Op::Unary(_) | Op::Binary { .. } | Op::PRelu);
-        let readers = t.readers(result);
-        if readers.iter().all(goes_on) && readers.len() == 1 {
-            continue;
-        }
         if let Some(function) = Function::ending_in(t, result) {
             let inside = function.nodes.iter().map(|&n| t.node(n).output).filter(|y| *y != result).collect();
             found.insert(result, Part { function, inside });
         }
     }
+    let inner: HashSet<ValueId> = found.values().flat_map(|part| part.inside.iter().copied()).collect();
+    found.retain(|result, _| !inner.contains(result));
     found
 }
 
@@ -165,6 +162,12 @@ impl<'g> Known<'g> {
         self.graph.value(id)
     }
 
+    /// The scale and zero point of an int8 tensor.
+    fn int8_grid(&self, id: ValueId) -> Option<&'g Quant> {
+        let value = self.graph.value(id);
+        value.quant.as_ref().filter(|_| value.dtype == DType::I8)
+    }
+
     /// The range of an operand: that of a quantised or bounded tensor, or of a constant.
     fn operand(&self, id: ValueId) -> Option<Range> {
         let value = self.value(id);
@@ -177,6 +180,19 @@ impl<'g> Known<'g> {
         Some(Range { low, high, step: f32::MIN_POSITIVE })
     }
 
+    /// [`Self::operand`] of a sum whose result is seen within a range: a constant without the numbers that say "never", as those of
+    /// masks.
+    fn seen(&self, id: ValueId, result: Range) -> Option<Range> {
+        /// How many times larger than the range such numbers are.
+        const NEVER: f32 = 100.0;
+        let value = self.value(id);
+        let Some(all) = super::constants::reals(value) else { return self.operand(id) };
+        let largest = NEVER * (result.high - result.low);
+        let near = all.into_iter().filter(|v| v.abs() <= largest);
+        let (low, high) = near.fold((0.0f32, 0.0f32), |r, v| (r.0.min(v), r.1.max(v)));
+        Some(Range { low, high, step: f32::MIN_POSITIVE })
+    }
+
     /// What the output of an operator cannot leave.
     fn bound(&self, node: &Node) -> Option<Range> {
         let x = || self.operand(*node.inputs.first()?);
@@ -185,12 +201,18 @@ impl<'g> Known<'g> {
             return Some(image(|v| function.apply(v), of)).filter(Range::is_usable);
         }
         let range = match &node.op {
-            Op::Dequantize => Range::of(self.value(node.inputs[0]).quant.as_ref()?)?,
+            Op::Dequantize => Range::of(self.int8_grid(node.inputs[0])?)?,
             Op::Unary(UnaryKind::Sigmoid | UnaryKind::HardSigmoid { .. }) | Op::Softmax { .. } => {
                 Range { low: 0.0, high: 1.0, step: 1.0 / 256.0 }
             }
             Op::Unary(UnaryKind::Tanh) => Range { low: -1.0, high: 1.0, step: 1.0 / 128.0 },
             Op::Unary(kind) if is_smooth(*kind) => image(|v| kind.apply(v), x()?),
+            Op::PRelu => {
+                let (x, slopes) = (x()?, self.operand(*node.inputs.get(1)?)?);
+                let below = Range { low: x.low.min(0.0), high: x.high.min(0.0), ..x };
+                let above = Range { low: x.low.max(0.0), high: x.high.max(0.0), ..x };
+                combined(BinaryKind::Mul, below, slopes)?.hull(above)
+            }
             Op::Binary { kind, .. } => combined(*kind, x()?, self.operand(*node.inputs.get(1)?)?)?,
             Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Expand => x()?,
             Op::Concat { .. } => {
@@ -221,7 +243,7 @@ impl<'g> Known<'g> {
 
     fn needed_by(&self, reader: &Node, y: ValueId) -> Option<Range> {
         if matches!(reader.op, Op::Quantize) {
-            return Range::of(self.value(reader.output).quant.as_ref()?);
+            return Range::of(self.int8_grid(reader.output)?);
         }
         // A fused activation hides numbers beyond its bounds.
         let after = self.needed[reader.output.0 as usize]?;
@@ -241,7 +263,7 @@ impl<'g> Known<'g> {
                 if a == b {
                     return None;
                 }
-                let other = self.operand(if a == y { b } else { a })?;
+                let other = self.seen(if a == y { b } else { a }, after)?;
                 let (low, high) = match (kind, a == y) {
                     (BinaryKind::Add, _) => (after.low - other.high, after.high - other.low),
                     (BinaryKind::Sub, true) => (after.low + other.low, after.high + other.high),
@@ -259,8 +281,8 @@ impl<'g> Known<'g> {
     fn missing(&self, kept: &HashSet<ValueId>, all: bool) -> HashMap<ValueId, Quant> {
         let mut int8: HashSet<ValueId> = HashSet::new();
         let mut found = HashMap::new();
-        let mut take = |int8: &mut HashSet<ValueId>, y: ValueId| {
-            let grid = self.grid(y).or_else(|| all.then(|| Quant::per_tensor(1.0, 0)));
+        let mut take = |int8: &mut HashSet<ValueId>, y: ValueId, natural: Option<Quant>| {
+            let grid = self.grid(y, natural).or_else(|| all.then(|| Quant::per_tensor(1.0, 0)));
             if let Some(quant) = grid {
                 int8.insert(y);
                 // A single Quantize behind it is the other half of its pair.
@@ -270,17 +292,21 @@ impl<'g> Known<'g> {
             }
         };
         for &x in &self.graph.inputs {
-            let joins = |r: &usize| matches!(self.graph.nodes[*r].op, Op::Binary { .. });
+            // A sum with what was computed from it, or another reader beside a Quantize.
             let reads = &self.readers[x.0 as usize];
-            if self.value(x).dtype == DType::F32 && reads.iter().any(joins) && !kept.contains(&x) {
-                take(&mut int8, x);
+            let quantises = |r: &usize| matches!(self.graph.nodes[*r].op, Op::Quantize);
+            let adds = |r: &usize| matches!(self.graph.nodes[*r].op, Op::Binary { .. });
+            let joins = reads.iter().any(adds) || reads.iter().any(quantises) && !reads.iter().all(quantises);
+            if self.value(x).dtype == DType::F32 && joins && self.leads[x.0 as usize] && !kept.contains(&x) {
+                take(&mut int8, x, None);
             }
         }
         for node in &self.graph.nodes {
             let y = node.output;
             let movement = super::is_movement(&node.op) || matches!(node.op, Op::Concat { .. });
             let reads_int8 = |id: &ValueId| self.value(*id).data.is_some() || int8.contains(id);
-            if matches!(node.op, Op::Dequantize) || movement && node.inputs.iter().all(reads_int8) {
+            let dequantised = matches!(node.op, Op::Dequantize) && self.int8_grid(node.inputs[0]).is_some();
+            if dequantised || movement && node.inputs.iter().all(reads_int8) {
                 int8.insert(y);
                 continue;
             }
@@ -293,7 +319,7 @@ impl<'g> Known<'g> {
             let counts =
                 self.leads[y.0 as usize] || is_linear(&node.op) && (all || self.measured.contains_key(&y));
             if able && counts && !self.inside.contains(&y) && !kept.contains(&y) {
-                take(&mut int8, y);
+                take(&mut int8, y, natural(&node.op));
             }
         }
         found
@@ -305,14 +331,17 @@ impl<'g> Known<'g> {
         readers.len() == 1 && readers.iter().all(quantises) && !self.graph.outputs.contains(&y)
     }
 
-    /// The grid of a tensor: the widest that a reader quantises it to, else one over its range.
-    fn grid(&self, y: ValueId) -> Option<Quant> {
+    /// The grid of a tensor: the widest that a reader quantises it to, else that of its operator, or one over its
+    /// range.
+    fn grid(&self, y: ValueId, natural: Option<Quant>) -> Option<Quant> {
         let readers = self.readers[y.0 as usize].iter().map(|&r| &self.graph.nodes[r]);
-        let quantised =
-            readers.filter(|r| matches!(r.op, Op::Quantize)).map(|r| self.value(r.output).quant.as_ref());
+        let quantised = readers.filter(|r| matches!(r.op, Op::Quantize)).map(|r| self.int8_grid(r.output));
         let quantised: Vec<&Quant> = quantised.flatten().filter(|q| q.axis.is_none()).collect();
         if let Some(widest) = quantised.into_iter().max_by(|a, b| a.scale[0].total_cmp(&b.scale[0])) {
             return Some(widest.clone());
+        }
+        if natural.is_some() {
+            return natural;
         }
         let derived = match (self.bounds[y.0 as usize], self.needed[y.0 as usize]) {
             (Some(a), Some(b)) => {
@@ -349,6 +378,15 @@ fn has_weights(graph: &Graph, node: &Node, measured: &HashMap<ValueId, (f32, f32
     let weights = node.inputs.get(1).filter(|_| is_linear(&node.op)).and_then(constant);
     weights
         .is_some_and(|w| w.dtype == DType::I8 || measured.contains_key(&node.output) || integers(w).is_some())
+}
+
+/// The grid that TensorFlow Lite gives the results of an operator.
+fn natural(op: &Op) -> Option<Quant> {
+    match op {
+        Op::Softmax { .. } | Op::Unary(UnaryKind::Sigmoid) => Some(Quant::per_tensor(1.0 / 256.0, -128)),
+        Op::Unary(UnaryKind::Tanh) => Some(Quant::per_tensor(1.0 / 128.0, 0)),
+        _ => None,
+    }
 }
 
 fn is_linear(op: &Op) -> bool {

@@ -16,6 +16,7 @@ fn data(node: &NodeProto) -> &'static [usize] {
         "Concat" | "Max" | "Min" => ALL,
         "Pad" => &[0, 2],
         "ReduceMax" | "ReduceMin" | "Resize" | "Upsample" => &[0],
+        "ScatterElements" | "ScatterND" => &[0, 2],
         "Where" => &[1, 2],
         _ => &[],
     }
@@ -30,8 +31,6 @@ const KEEPERS: &[&str] = &[
     "GlobalMaxPool",
     "Identity",
     "MaxPool",
-    "Relu",
-    "Clip",
     "Reshape",
     "Slice",
     "SpaceToDepth",
@@ -45,7 +44,7 @@ const KEEPERS: &[&str] = &[
 /// Imports an operator on quantised integers. Returns `false` for any other.
 pub(super) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing<bool> {
     let data = data(onnx.node);
-    if onnx.node.domain != "" && onnx.node.domain != "ai.onnx" {
+    if !matches!(onnx.node.domain.as_str(), "" | "ai.onnx") {
         return Ok(false);
     }
     let names: Vec<(usize, &str)> = data.iter().filter_map(|&i| Some((i, onnx.input(i)?))).collect();
@@ -55,8 +54,9 @@ pub(super) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing<bool> {
     };
     let found: Vec<ValueId> = names.iter().filter_map(|(_, name)| integers(c, name)).collect();
     let Some(&first) = found.first() else { return Ok(false) };
-    // Joined integers move as they are.
-    if onnx.node.op_type == "Concat" && found.len() == onnx.node.input.len() {
+    // Integers move as they are, unless there are constants among them.
+    let moves = matches!(onnx.node.op_type.as_str(), "Concat" | "ScatterElements" | "ScatterND");
+    if moves && found.len() == names.len() {
         return Ok(false);
     }
     let unsigned = c.is_unsigned(first);
@@ -153,7 +153,8 @@ pub(crate) fn scale_inputs(c: &mut Context<'_>, proto: &GraphProto) {
                 }
                 break;
             }
-            let computes = reads(data(node));
+            let computes =
+                reads(data(node)) || matches!(node.op_type.as_str(), "Clip" | "Relu") && reads(&[0]);
             if computes || KEEPERS.contains(&node.op_type.as_str()) && reads(&[0]) {
                 computed |= computes;
                 same.extend(node.output.iter().map(String::as_str));

@@ -87,9 +87,10 @@ fn clip(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<UnaryKind>> {
 
 pub(crate) fn unary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: UnaryKind) -> Importing {
     let x = c.value(onnx, 0)?;
-    if let (UnaryKind::Clip { min, max }, DType::I8, Some(quant)) =
-        (&kind, c.graph.value(x).dtype, c.graph.value(x).quant.clone())
-    {
+    if let (UnaryKind::Clip { min, max }, DType::I8) = (&kind, c.graph.value(x).dtype) {
+        let own = Quant::per_tensor(1.0, if c.is_unsigned(x) { -128 } else { 0 });
+        c.set_quant(x, &own);
+        let quant = c.graph.value(x).quant.clone().unwrap_or(own);
         return clip_codes(c, onnx, x, quant, [*min, *max]);
     }
     c.finish(onnx, Op::Unary(kind), vec![x], None, 0)

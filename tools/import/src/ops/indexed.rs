@@ -17,8 +17,8 @@ pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     };
     let index = indices(c, onnx, 1)?;
     inside(c, x, index, indexing)?;
-    if c.graph.value(x).dtype == DType::I8 {
-        // Dequantised as its readers expect.
+    if c.graph.value(x).dtype == DType::I8 && c.is_constant(onnx, 0) {
+        // A dequantised table: its readers expect real numbers.
         let name = format!("{}/int8", onnx.output(0).unwrap_or_default());
         let chosen = c.emit(onnx, Op::Gather(indexing), vec![x, index], None, &name)?;
         return match c.graph.value(chosen).quant {

@@ -29,7 +29,8 @@ pub(super) fn insert(graph: Graph, found: &HashMap<ValueId, Quant>) -> Graph {
         .enumerate()
         .filter_map(|(n, node)| {
             let x = *node.inputs.first()?;
-            let same = graph.value(node.output).quant.as_ref() == Some(found.get(&x)?);
+            let codes = graph.value(node.output);
+            let same = codes.dtype == DType::I8 && codes.quant.as_ref() == Some(found.get(&x)?);
             (matches!(node.op, Op::Quantize) && same).then_some((x, n))
         })
         .collect();
