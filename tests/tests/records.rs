@@ -241,7 +241,7 @@ fn int16_activations() {
     }
     let missing: Vec<&str> =
         Tag::ALL.iter().map(|t| t.name()).filter(|t| t.ends_with("int16") && !kinds.contains(t)).collect();
-    // Its tests are those of the functions that have one.
+    // The test below has it.
     assert_eq!(missing, ["lut_int16"]);
 }
 
@@ -300,6 +300,60 @@ fn features_in_integers() {
         g.returns(y);
     }
     same_bits("microfrontend", &g.graph, &[|r| matches!(r, Record::MicroFrontend(_))]);
+}
+
+#[test]
+fn float_networks_with_int16_activations() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[1, 24]);
+    let mut y = g.x;
+    for kind in [UnaryKind::Gelu, UnaryKind::HardSwish, UnaryKind::Tanh, UnaryKind::LeakyRelu { alpha: 0.1 }]
+    {
+        let inner = layer(&mut g, y, 24, 24, Activation::None);
+        let active = g.real(Op::Unary(kind), &[inner], &[1, 24]);
+        let op = Op::Binary { kind: BinaryKind::Add, activation: Activation::None };
+        y = g.real(op, &[active, y], &[1, 24]);
+    }
+    let scores = layer(&mut g, y, 24, 5, Activation::None);
+    let y = g.real(Op::Softmax { axis: 1 }, &[scores], &[1, 5]);
+    g.returns(y);
+    let samples = samples(&g.graph, 40);
+    let args = compile::Args { precision: Some(Precision::Int16x8), ..compile::Args::default() };
+    let made = compile::make(&UI, g.graph.clone(), &samples, &args, None).unwrap();
+    assert_eq!(made.compiled.report.fallbacks, []);
+    let file = OffFile::from_bytes(&made.compiled.bytes);
+    let model = file.model().unwrap();
+    assert!(model.ops().any(|(_, _, record)| matches!(record, Record::LutInt16(_))));
+    let ports = (
+        offshoot_cli::batch::input_port(&model, 0).unwrap(),
+        offshoot_cli::batch::output_port(&model, 0).unwrap(),
+    );
+    let mut host = HostDevice::new();
+    host.load(file.bytes()).unwrap();
+    // The quantised graph in real numbers: its weights are rounded, its activations are not.
+    let executor = offshoot_reference::Executor::new(&made.graph).unwrap();
+    let (mut signal, mut noise) = (0.0f64, 0.0);
+    for sample in &samples {
+        let input = ports.0.encode_real(sample[0].iter().copied());
+        let got = ports.1.decode(&host.run(&[&input]).unwrap()[0]);
+        for (got, want) in got.iter().zip(&executor.run(sample).unwrap()[0]) {
+            signal += f64::from(*want).powi(2);
+            noise += f64::from(got - want).powi(2);
+        }
+    }
+    let decibels = 10.0 * (signal / noise).log10();
+    println!("int16x8: {decibels:.1} dB");
+    assert!(decibels > 60.0, "{decibels} dB");
+    for name in BOARDS {
+        let mut device = board(name);
+        device.load(file.bytes()).unwrap();
+        for sample in &samples[..2] {
+            let input = ports.0.encode_real(sample[0].iter().copied());
+            assert_eq!(host.digests(&[&input]).unwrap(), device.digests(&[&input]).unwrap(), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -75,8 +75,24 @@ fn broken_rules_are_named() {
     assert_eq!(rule(Lut { dst: 4090, ..lut }.into()), Some(Rule::ArenaBounds));
     assert_eq!(rule(Lut { dst: 4, ..lut }.into()), Some(Rule::Overlap));
     assert_eq!(rule(Lut { len: 0, ..lut }.into()), Some(Rule::Shape));
-    assert_eq!(rule(Lut { blob: 1444, ..lut }.into()), Some(Rule::BlobBounds));
+    assert_eq!(rule(Lut { blob: BLOBS as u32 - 252, ..lut }.into()), Some(Rule::BlobBounds));
     assert_eq!(rule(Lut { blob: 2, ..lut }.into()), Some(Rule::Alignment));
+    // The blob section begins with numbers, as multipliers too large for 15 bits.
+    let window = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 4] }.into();
+    let (src, dst, wide, clamp, blob) = (0, 2048, true, None, 0);
+    let (n, h, w, c, out_c, groups) = (1, 1, 1, 2, 1, 1);
+    let conv =
+        ConvInt16 { src, dst, n, h, w, c, out_c, groups, window, per_channel: false, wide, clamp, blob };
+    assert_eq!(rule(conv.into()), Some(Rule::Quantisation));
+    let conv = ConvInt16 { blob: 1696, ..conv };
+    assert_eq!(rule(ConvInt16 { groups: 2, ..conv }.into()), Some(Rule::Window));
+    assert_eq!(rule(ConvInt16 { dst: 2, ..conv }.into()), Some(Rule::Overlap));
+    assert_eq!(rule(ConvInt16 { src: 1, ..conv }.into()), Some(Rule::Alignment));
+    assert_eq!(rule(ConvInt16 { clamp: Some((1, 0)), ..conv }.into()), Some(Rule::Quantisation));
+    assert_eq!(rule(ConvInt16 { blob: BLOBS as u32 - 16, ..conv }.into()), Some(Rule::BlobBounds));
+    let tanh = SigmoidInt16 { src, dst, len: 4, tanh: true, multiplier: 1 << 15, shift: 3, blob };
+    assert_eq!(rule(tanh.into()), Some(Rule::Quantisation));
+    assert_eq!(rule(QuantizeInt16 { src, dst, len: 4, scale: 0.0 }.into()), Some(Rule::Quantisation));
     let axes = |axis| Axes::A1([axis]);
     let copy = |axis| Record::from(Copy { src: 0, dst: 64, size: 1, axes: axes(axis) });
     // Many writes to one place.

@@ -90,6 +90,21 @@ pub fn conv_int16(r: &ConvInt16, q: &RequantInt16<'_>, weights: &[i8], src: &[i1
             for x in 0..out_w {
                 let (kx0, kx1, ix0) = taps(x, w, &window, 1);
                 let Some(pixel) = pixels.next() else { return };
+                if in_g == 1 && out_g == 1 && k_h * k_w <= EXACT {
+                    let origin = (iy0 * w + ix0) * c;
+                    let strides = [d_h * w * c, d_w * c];
+                    let ends = [ky0, ky1, kx0, kx1];
+                    depthwise(
+                        q,
+                        weights,
+                        [k_h, k_w],
+                        image.get(origin..).unwrap_or_default(),
+                        ends,
+                        strides,
+                        pixel,
+                    );
+                    continue;
+                }
                 let filters = weights.chunks_exact((k_h * k_w * in_g).max(1));
                 for ((o, out), filter) in pixel.iter_mut().enumerate().zip(filters) {
                     let channel = o / out_g * in_g;
@@ -114,6 +129,32 @@ pub fn conv_int16(r: &ConvInt16, q: &RequantInt16<'_>, weights: &[i8], src: &[i1
                 }
             }
         }
+    }
+}
+
+/// A pixel of a depthwise convolution. `ends` are the first and the end of the kernel's rows and columns inside the image, which
+/// begins at the first of them; its rows and columns are `strides` apart.
+fn depthwise(
+    q: &RequantInt16<'_>,
+    weights: &[i8],
+    [k_h, k_w]: [usize; 2],
+    image: &[i16],
+    [ky0, ky1, kx0, kx1]: [usize; 4],
+    strides: [usize; 2],
+    pixel: &mut [i16],
+) {
+    for (channel, (out, filter)) in pixel.iter_mut().zip(weights.chunks_exact((k_h * k_w).max(1))).enumerate()
+    {
+        let (mut sum, mut row) = (0i32, channel);
+        for ky in ky0..ky1 {
+            let mut at = row;
+            for weight in filter.get(ky * k_w + kx0..ky * k_w + kx1).unwrap_or_default() {
+                sum = sum.wrapping_add(i32::from(image.get(at).copied().unwrap_or(0)) * i32::from(*weight));
+                at += strides[1];
+            }
+            row += strides[0];
+        }
+        *out = q.output(channel, sum.into());
     }
 }
 

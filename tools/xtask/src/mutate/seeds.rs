@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use ndarray::{ArrayD, IxDyn};
-use offshoot_compress::quantize::{QuantizeOptions, quantize};
+use offshoot_compress::quantize::{QuantizeOptions, quantize, quantize_int16};
 use offshoot_export::{CompileOptions, LearningPlan, Prefer, compile};
 use offshoot_ir::passes::lossless;
 use offshoot_ir::{Data, Graph, RecurrentKind, ValueId};
@@ -69,6 +69,16 @@ fn coarse(mut graph: Graph, levels: f32) -> Graph {
 }
 
 fn quantised(graph: &Graph) -> Result<Graph> {
+    Ok(quantize(graph, &samples(graph)?, &QuantizeOptions::default()).map_err(|e| anyhow!("{e}"))?.0)
+}
+
+/// With int16 activations.
+fn int16(graph: &Graph) -> Result<Graph> {
+    quantize_int16(graph, &samples(graph)?, &QuantizeOptions::default()).map_err(|e| anyhow!("{e}"))
+}
+
+/// Samples of the inputs.
+fn samples(graph: &Graph) -> Result<Vec<Vec<ArrayD<f32>>>> {
     let sample = |i: usize| -> Result<Vec<ArrayD<f32>>> {
         let array = |(k, id): (usize, &ValueId)| {
             let shape = &graph.value(*id).shape;
@@ -76,8 +86,7 @@ fn quantised(graph: &Graph) -> Result<Graph> {
         };
         graph.inputs.iter().enumerate().map(array).collect()
     };
-    let samples = (0..12).map(sample).collect::<Result<Vec<_>>>()?;
-    Ok(quantize(graph, &samples, &QuantizeOptions::default()).map_err(|e| anyhow!("{e}"))?.0)
+    (0..12).map(sample).collect()
 }
 
 fn compiled(name: String, graph: &Graph, prefer: Prefer, arrange: bool, plan: Option<&str>) -> Result<Seed> {
@@ -160,6 +169,7 @@ fn plain() -> Result<Vec<Seed>> {
         }
         seeds.push(compiled(format!("{name} int8 plain"), &whole, Prefer::Balanced, false, None)?);
         seeds.push(compiled(format!("{name} f32"), &graph, Prefer::Balanced, true, None)?);
+        seeds.push(compiled(format!("{name} int16x8"), &int16(&graph)?, Prefer::Balanced, true, None)?);
     }
     for (name, graph, int8) in rare::graphs()? {
         let graph = lossless(graph).map_err(|e| anyhow!("{name}: {e}"))?.0;
