@@ -97,7 +97,6 @@ const ORDER: [(&str, &[&str]); 11] = [
         "operators",
         &[
             "operator",
-            "banded",
             "branch",
             "shape",
             "weights",
@@ -129,6 +128,7 @@ const ORDER: [(&str, &[&str]); 11] = [
             "nested",
             "sparse",
             "spectrum",
+            "banded",
             "dispatch",
             "rows",
             "fused_rows",
