@@ -147,7 +147,7 @@ pub fn micro_spectrum(t: &MicroTables<'_>, samples: &[f32], work: &mut [i16]) ->
     signal.fill(0);
     let mut most = 0i16;
     for ((to, x), w) in signal.iter_mut().zip(samples).zip(t.window) {
-        *to = (i32::from(code(*x)) * i32::from(*w) >> 12) as i16;
+        *to = ((i32::from(code(*x)) * i32::from(*w)) >> 12) as i16;
         most = most.max(to.wrapping_abs());
     }
     let shift = (most.unsigned_abs().leading_zeros()).saturating_sub(1);
@@ -218,7 +218,7 @@ pub fn micro_features(
     let bits = u32::from(r.smoothing_bits);
     for ((out, signal), noise) in out.iter_mut().zip(signal).zip(noise) {
         let scaled = signal.wrapping_shl(bits);
-        let floor = (u64::from(*signal) * u64::from(r.remaining) >> 14) as u32;
+        let floor = ((u64::from(*signal) * u64::from(r.remaining)) >> 14) as u32;
         let mut v = (scaled.saturating_sub(*noise).wrapping_shr(bits)).max(floor);
         if let Some(shift) = r.gain {
             let gain = gain(*noise, t.gain) as u32;
