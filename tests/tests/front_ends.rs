@@ -121,6 +121,44 @@ fn streams_give_the_features_of_the_whole() {
     }
 }
 
+/// A network behind a stream gives the scores of the window that has passed.
+#[test]
+fn a_network_behind_a_stream_sees_the_last_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = root().join("models/tones/model.onnx");
+    let whole = compiled(&front_end(folder.path(), TONES, Some(&network)), Precision::F32, &[]);
+    let stream = TONES.replace("--frames 32", "--streaming");
+    let stream = compiled(&front_end(folder.path(), &stream, Some(&network)), Precision::F32, &[]);
+    let [small, large] = [&stream, &whole].map(|file| file.model().unwrap().arena_bytes());
+    println!("arena: {small} bytes for a stream, {large} for a window");
+    assert!(small < large);
+    for (sound, _) in &tones::sounds(Condition::Usual, 3, 3) {
+        let mut host = HostDevice::new();
+        host.load(whole.bytes()).unwrap();
+        let scores = run(&mut host, &whole, sound);
+        let mut host = HostDevice::new();
+        host.load(stream.bytes()).unwrap();
+        let last = sound.chunks_exact(128).map(|hop| run(&mut host, &stream, hop)).last();
+        assert_eq!(last, Some(scores));
+    }
+}
+
+#[test]
+fn axes_of_an_accelerometer_have_spectra_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = "spectrogram --rate 1600 --window 128 --hop 64 --length 256";
+    let one = compiled(&front_end(folder.path(), arguments, None), Precision::F32, &[]);
+    let three =
+        compiled(&front_end(folder.path(), &format!("{arguments} --signals 3"), None), Precision::F32, &[]);
+    let sound = sound(768, true);
+    let mut host = HostDevice::new();
+    host.load(three.bytes()).unwrap();
+    let all = run(&mut host, &three, &sound);
+    host.load(one.bytes()).unwrap();
+    let each: Vec<f32> = sound.chunks_exact(256).flat_map(|axis| run(&mut host, &one, axis)).collect();
+    assert_eq!(all, each);
+}
+
 #[test]
 fn mel_filters_are_bands_and_a_spectrum_holds_no_parts() {
     let folder = tempfile::tempdir().unwrap();

@@ -98,7 +98,6 @@ const ORDER: [(&str, &[&str]); 11] = [
         "operators",
         &[
             "operator",
-            "banded",
             "branch",
             "shape",
             "weights",
@@ -131,6 +130,7 @@ const ORDER: [(&str, &[&str]); 11] = [
             "nested",
             "sparse",
             "spectrum",
+            "banded",
             "dispatch",
             "rows",
             "fused_rows",

@@ -160,3 +160,80 @@ impl Operator for MicroFrontend {
         InPlace::Apart
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: MicroFrontend = MicroFrontend {
+        src: 0,
+        dst: 256,
+        scratch: 128,
+        kept: Some(80),
+        samples: 60,
+        frames: 3,
+        hop: 15,
+        frame: 30,
+        size: 32,
+        channels: 2,
+        start: 3,
+        entries: 1,
+        smoothing_bits: 10,
+        smoothing: [400, 1000],
+        remaining: 800,
+        gain: Some(14),
+        log: Some(6),
+        blob: 0,
+    };
+
+    /// Tables of zeros, but for one bin of the second channel.
+    fn blob() -> [u32; 170] {
+        let mut blob = [0; 170];
+        blob[15 + 16 + 8] = 1 << 16;
+        blob
+    }
+
+    #[test]
+    fn silence_gives_zeros_and_is_remembered() {
+        let blob = blob();
+        let blobs = bytemuck::cast_slice(&blob);
+        assert!(RECORD.check(&Limits { arena_bytes: 700, blobs }).is_ok());
+        let mut arena = [0u32; 175];
+        arena[64..70].fill(7);
+        RECORD.run(&mut Memory::new(bytemuck::cast_slice_mut(&mut arena), blobs)).unwrap();
+        assert_eq!((arena[64..70].iter().sum::<u32>(), arena[80..83].to_vec()), (0, vec![1, 0, 0]));
+    }
+
+    #[test]
+    fn records_that_break_a_rule_are_refused() {
+        let blob = blob();
+        let limits = Limits { arena_bytes: 700, blobs: bytemuck::cast_slice(&blob) };
+        let refused = |r: MicroFrontend| r.check(&limits).is_err();
+        assert!(!refused(RECORD));
+        assert!(!refused(MicroFrontend { kept: None, ..RECORD }));
+        assert!(refused(MicroFrontend { size: 16, frame: 16, ..RECORD }));
+        assert!(refused(MicroFrontend { size: 48, ..RECORD }));
+        assert!(refused(MicroFrontend { frame: 33, ..RECORD }));
+        assert!(refused(MicroFrontend { frames: 4, ..RECORD }));
+        assert!(refused(MicroFrontend { frames: 0, ..RECORD }));
+        assert!(refused(MicroFrontend { hop: 0, ..RECORD }));
+        assert!(refused(MicroFrontend { samples: u32::MAX, ..RECORD }));
+        assert!(refused(MicroFrontend { start: 0, ..RECORD }));
+        assert!(refused(MicroFrontend { start: 16, ..RECORD }));
+        assert!(refused(MicroFrontend { start: u16::MAX, entries: u16::MAX, ..RECORD }));
+        assert!(refused(MicroFrontend { entries: 2, ..RECORD }));
+        assert!(refused(MicroFrontend { channels: 0, ..RECORD }));
+        assert!(refused(MicroFrontend { channels: u16::MAX, ..RECORD }));
+        assert!(refused(MicroFrontend { smoothing_bits: 32, ..RECORD }));
+        assert!(refused(MicroFrontend { smoothing: [0, 16385], ..RECORD }));
+        assert!(refused(MicroFrontend { remaining: 16385, ..RECORD }));
+        assert!(refused(MicroFrontend { gain: Some(64), ..RECORD }));
+        assert!(refused(MicroFrontend { log: Some(32), ..RECORD }));
+        assert!(refused(MicroFrontend { kept: Some(64), ..RECORD }));
+        assert!(refused(MicroFrontend { kept: Some(u32::MAX), ..RECORD }));
+        assert!(refused(MicroFrontend { scratch: 60, ..RECORD }));
+        assert!(refused(MicroFrontend { scratch: u32::MAX, ..RECORD }));
+        assert!(refused(MicroFrontend { blob: 8, ..RECORD }));
+        assert!(refused(MicroFrontend { blob: u32::MAX - 3, ..RECORD }));
+    }
+}

@@ -25,7 +25,9 @@ pub enum Features {
 pub struct Settings {
     /// The features.
     pub kind: FeatureKind,
-    /// Samples of a run.
+    /// Signals, such as the axes of an accelerometer.
+    pub signals: usize,
+    /// Samples of a run, of each signal.
     pub samples: usize,
     /// A mean, which is taken away, and a deviation, which divides.
     pub scaled: Option<(f32, f32)>,
@@ -53,7 +55,7 @@ impl Settings {
     }
 }
 
-/// Builds the graph of a front end: `[1, samples]` to `[1, frames, features]`, float32.
+/// Builds the graph of a front end: `[signals, samples]` to `[signals, frames, features]`, float32.
 ///
 /// # Errors
 /// The settings contradict each other.
@@ -61,7 +63,8 @@ pub fn graph(settings: &Settings) -> Result<Graph> {
     let mut b = Builder { graph: Graph { name: "frontend".into(), ..Graph::default() } };
     let [window, hop] = settings.frame();
     let mut samples = settings.samples;
-    let mut y = b.value("audio", vec![1, samples]);
+    let signals = settings.signals;
+    let mut y = b.value(if signals == 1 { "audio" } else { "signals" }, vec![signals, samples]);
     b.graph.inputs.push(y);
     if settings.streams.is_some() && window > hop {
         samples += window - hop;
@@ -106,24 +109,25 @@ fn float(
     (signal, frames): (ValueId, usize),
 ) -> Result<ValueId> {
     front.check().or_fail(Kind::Usage, "see `offshoot frontend --help`")?;
+    let signals = b.graph.value(signal).shape[0];
     let bins = front.fft / 2 + 1;
     let hann = b.constant("window", vec![front.window], front.hann());
     let part = if front.magnitude { SpectrumPart::Magnitude } else { SpectrumPart::Power };
     let op = Op::Spectrum { frame: front.window, hop: front.hop, size: front.fft, part };
-    let mut y = b.node("spectrum", op, vec![signal, hann], vec![1, frames, bins]);
+    let mut y = b.node("spectrum", op, vec![signal, hann], vec![signals, frames, bins]);
     let mut width = bins;
     let linear = || Op::FullyConnected { activation: Activation::None };
     if features == Features::Mel {
         width = front.bands;
         let filters = b.constant("filters", vec![width, bins], front.mel_filters().iter().copied().collect());
         let floor = b.constant("floor", vec![width], vec![front.floor; width]);
-        y = b.node("mel", linear(), vec![y, filters, floor], vec![1, frames, width]);
+        y = b.node("mel", linear(), vec![y, filters, floor], vec![signals, frames, width]);
     } else if features == Features::LogSpectrum {
         let floor = b.constant("floor", vec![1], vec![front.floor]);
         y = b.binary("above", BinaryKind::Add, y, floor);
     }
     if features != Features::Spectrum {
-        y = b.node("log", Op::Unary(UnaryKind::Log), vec![y], vec![1, frames, width]);
+        y = b.node("log", Op::Unary(UnaryKind::Log), vec![y], vec![signals, frames, width]);
     }
     // From natural logarithms.
     let factor = if front.decibel { front.decibels() / std::f64::consts::LN_10 } else { 1.0 };
@@ -131,7 +135,7 @@ fn float(
         Some(n) => {
             let cosines = front.cosines(n).t().iter().map(|v| v * factor).collect();
             let cosines = b.constant("cosines", vec![n, width], cosines);
-            y = b.node("cepstrum", linear(), vec![y, cosines], vec![1, frames, n]);
+            y = b.node("cepstrum", linear(), vec![y, cosines], vec![signals, frames, n]);
         }
         None if front.decibel && features != Features::Spectrum => {
             let factor = b.constant("decibel", vec![1], vec![factor]);
@@ -222,7 +226,7 @@ mod tests {
             let x = sound(samples);
             let exact = front.features(&x).unwrap();
             let kind = FeatureKind::Float(front.clone(), Features::Mel);
-            let graph = graph(&Settings { kind, samples, scaled: None, streams: None }).unwrap();
+            let graph = graph(&Settings { kind, signals: 1, samples, scaled: None, streams: None }).unwrap();
             let x = ArrayD::from_shape_vec(IxDyn(&[1, samples]), x).unwrap();
             let ours = Executor::new(&graph).unwrap().run(&[x.clone()]).unwrap();
             assert_eq!(ours[0].shape(), [1, exact.nrows(), exact.ncols()]);

@@ -47,14 +47,17 @@ fn minus([a, b]: Complex, [c, d]: Complex) -> Complex {
     [a.wrapping_sub(c), b.wrapping_sub(d)]
 }
 
-/// Where element `at` of the first stage comes from: the digits of its place in reverse order, with base 4 and, for the last, 2.
-fn place(at: usize, bits: u32) -> usize {
-    let (mut below, mut from, mut stride) = (bits, 0, 1);
-    while below > 0 {
-        let digit = if below == 1 { 1 } else { 2 };
-        below -= digit;
-        from += (at >> below & ((1 << digit) - 1)) * stride;
-        stride <<= digit;
+/// Where the next element of the first stage comes from: the place counts up in digits of base 4, and of base 2 the last if `bits` is
+/// odd, from the highest digit on.
+fn next_place(mut from: usize, bits: u32) -> usize {
+    let (mut top, mut width) = (bits, 2 - bits % 2);
+    while let Some(low) = top.checked_sub(width) {
+        from += 1 << low;
+        if from >> top == 0 {
+            break;
+        }
+        from &= (1 << top) - 1;
+        (top, width) = (low, 2);
     }
     from
 }
@@ -63,8 +66,10 @@ fn place(at: usize, bits: u32) -> usize {
 fn complex_transform(given: &[Complex], twiddles: &[Complex], out: &mut [Complex]) {
     let n = out.len();
     let bits = n.max(1).ilog2();
-    for (at, to) in out.iter_mut().enumerate() {
-        *to = given.get(place(at, bits)).copied().unwrap_or_default();
+    let mut from = 0;
+    for to in &mut *out {
+        *to = given.get(from).copied().unwrap_or_default();
+        from = next_place(from, bits);
     }
     let turn = |k: usize| twiddles.get(k).copied().unwrap_or_default();
     if bits % 2 == 1 {
@@ -115,6 +120,26 @@ fn real_transform(bins: &mut [Complex], halves: &[Complex]) {
     }
 }
 
+/// The code of 16 bits that a converter gives for a sample: `x · 32768`, rounded to the nearest, ties to even, and saturated; 0 for
+/// NaN. In integers, which takes few instructions without an FPU too.
+fn code(x: f32) -> i16 {
+    let bits = x.to_bits();
+    let (exponent, fraction) = (bits >> 23 & 0xff, bits & 0x7f_ffff);
+    let magnitude = match exponent {
+        // Below half a step.
+        0..=109 => 0,
+        110..=126 => {
+            let (number, shift) = (fraction | 1 << 23, 135 - exponent);
+            let (whole, rest, half) = (number >> shift, number & ((1 << shift) - 1), 1 << (shift - 1));
+            whole + u32::from(rest > half || rest == half && whole & 1 == 1)
+        }
+        255 if fraction != 0 => 0,
+        _ => 32768,
+    };
+    let signed = if bits >> 31 == 1 { -(magnitude as i32) } else { (magnitude as i32).min(32767) };
+    signed as i16
+}
+
 /// The spectrum of a frame of samples from -1 to 1. `work` has `2 · size` elements, of which the second half becomes the bins.
 /// Returns by how many bits the samples were enlarged.
 pub fn micro_spectrum(t: &MicroTables<'_>, samples: &[f32], work: &mut [i16]) -> u32 {
@@ -122,9 +147,7 @@ pub fn micro_spectrum(t: &MicroTables<'_>, samples: &[f32], work: &mut [i16]) ->
     signal.fill(0);
     let mut most = 0i16;
     for ((to, x), w) in signal.iter_mut().zip(samples).zip(t.window) {
-        // An ADC's code of 16 bits. `as` saturates, and takes NaN as 0.
-        let code = libm::rintf(x * 32768.0) as i16;
-        *to = (i32::from(code) * i32::from(*w) >> 12) as i16;
+        *to = ((i32::from(code(*x)) * i32::from(*w)) >> 12) as i16;
         most = most.max(to.wrapping_abs());
     }
     let shift = (most.unsigned_abs().leading_zeros()).saturating_sub(1);
@@ -195,7 +218,7 @@ pub fn micro_features(
     let bits = u32::from(r.smoothing_bits);
     for ((out, signal), noise) in out.iter_mut().zip(signal).zip(noise) {
         let scaled = signal.wrapping_shl(bits);
-        let floor = (u64::from(*signal) * u64::from(r.remaining) >> 14) as u32;
+        let floor = ((u64::from(*signal) * u64::from(r.remaining)) >> 14) as u32;
         let mut v = (scaled.saturating_sub(*noise).wrapping_shr(bits)).max(floor);
         if let Some(shift) = r.gain {
             let gain = gain(*noise, t.gain) as u32;
@@ -244,4 +267,127 @@ fn logarithm(x: u32, shift: u8, table: &[u16]) -> u32 {
     // 45426 is ln 2 with 16 bits behind the point.
     let natural = ((45426 * u64::from(log2) + (1 << 15)) >> 16) as u32;
     natural.wrapping_shl(shift.into()).wrapping_add(1 << 15) >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::f64::consts::{PI, TAU};
+
+    fn turns(count: usize, angle: impl Fn(usize) -> f64) -> Vec<Complex> {
+        let code = |v: f64| (32767.0 * v + 0.5).floor() as i16;
+        (0..count).map(|k| [code(angle(k).cos()), code(angle(k).sin())]).collect()
+    }
+
+    #[test]
+    fn the_spectrum_is_that_of_float64_but_for_rounding() {
+        for size in [32usize, 64, 256, 512, 4096] {
+            let n = size / 2;
+            let (window, log) = (vec![4096i16; size], []);
+            let t = MicroTables {
+                window: &window,
+                twiddles: &turns(n, |k| -TAU * k as f64 / n as f64),
+                halves: &turns(n / 2, |k| -PI * ((k + 1) as f64 / n as f64 + 0.5)),
+                widths: &[],
+                weights: &[],
+                gain: &[],
+                log: &log,
+            };
+            // A quarter of full scale: the samples are enlarged by one bit or two.
+            let x: Vec<f32> = (0..size).map(|i| ((i * i * 37 % 101) as f32 - 50.0) / 210.0).collect();
+            let mut work = vec![0; 2 * size];
+            let shift = micro_spectrum(&t, &x, &mut work);
+            assert_eq!(shift, 2, "{size}");
+            let bins = work.split_at(size).1.as_chunks::<2>().0;
+            for (bin, found) in bins.iter().enumerate().skip(1) {
+                let part = |f: fn(f64) -> f64| {
+                    let turned = |(i, x): (usize, &f32)| {
+                        f64::from(*x) * f(TAU * (i * bin % size) as f64 / size as f64)
+                    };
+                    x.iter().enumerate().map(turned).sum::<f64>() * 32768.0 * 4.0 / size as f64
+                };
+                let wanted = [part(f64::cos), -part(f64::sin)];
+                for (a, b) in found.iter().zip(wanted) {
+                    assert!((f64::from(*a) - b).abs() < 4.0, "{size}, bin {bin}: {a} instead of {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn codes_are_rounded_and_saturated() {
+        let mut all: Vec<f32> = (-70_000..70_000).map(|i| i as f32 / 65536.0).collect();
+        all.extend((0..200_000u32).map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b9))));
+        all.extend([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -0.0, f32::MIN_POSITIVE]);
+        for x in all {
+            assert_eq!(code(x), (x * 32768.0).round_ties_even() as i16, "{x}");
+        }
+    }
+
+    #[test]
+    fn roots_are_rounded() {
+        let mut v = 1u64;
+        for _ in 0..2000 {
+            v = v.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            for number in [v, v >> 20, v >> 33, v >> 50] {
+                let least = number.isqrt();
+                let nearest = least + u64::from(number - least * least > least);
+                let most = if number >> 32 == 0 { 0xffff } else { 0xffff_ffff };
+                assert_eq!(u64::from(root(number)), nearest.min(most), "{number}");
+            }
+        }
+        assert_eq!([0, 1, 2, 3, u64::MAX].map(root), [0, 1, 1, 2, u32::MAX]);
+    }
+
+    #[test]
+    fn logarithms_are_those_of_float64() {
+        let line = |i: usize| (1.0 + i as f64 / 128.0).log2() * 65536.0 - 512.0 * i as f64;
+        let table: Vec<u16> = (0..129).map(|i| line(i).round() as u16).collect();
+        for x in (2..200).chain((8..32).map(|i| (1u32 << i) + 12345)).chain([u32::MAX]) {
+            let wanted = 64.0 * f64::from(x).ln();
+            assert!((f64::from(logarithm(x, 6, &table)) - wanted).abs() < 0.6, "{x}");
+        }
+    }
+
+    #[test]
+    fn any_numbers_are_computed() {
+        let (i, u) = (i16::MIN, u16::MAX);
+        let (window, pairs, gain, log) = (vec![i; 32], vec![[i, i]; 32], vec![i; 125], vec![u; 129]);
+        let t = MicroTables {
+            window: &window,
+            twiddles: &pairs[..16],
+            halves: &pairs[..8],
+            widths: &[3, 4],
+            weights: &pairs[..7],
+            gain: &gain,
+            log: &log,
+        };
+        let r = MicroFrontend {
+            src: 0,
+            dst: 0,
+            scratch: 0,
+            kept: None,
+            samples: 32,
+            frames: 1,
+            hop: 32,
+            frame: 32,
+            size: 32,
+            channels: 1,
+            start: 1,
+            entries: 7,
+            smoothing_bits: 31,
+            smoothing: [16384; 2],
+            remaining: 16384,
+            gain: Some(63),
+            log: Some(31),
+            blob: 0,
+        };
+        let (mut work, mut signal, mut noise, mut out) = (vec![0; 64], [0], [u32::MAX], [0.0]);
+        for x in [f32::NAN, f32::INFINITY, -1.0, 1.0] {
+            let shift = micro_spectrum(&t, &[x; 32], &mut work);
+            micro_bands(&r, &t, &work, shift, &mut signal);
+            micro_noise(&r, &signal, &mut noise);
+            micro_features(&r, &t, &signal, &noise, &mut out);
+        }
+    }
 }

@@ -14,18 +14,18 @@ pub fn windowed(src: &[f32], window: Option<&[f32]>, work: &mut [f32]) {
 }
 
 /// Whether the transform of so many elements is built.
-pub const fn has_transform(size: usize) -> bool {
-    match size {
-        32 => cfg!(feature = "fft-32"),
-        64 => cfg!(feature = "fft-64"),
-        128 => cfg!(feature = "fft-128"),
-        256 => cfg!(feature = "fft-256"),
-        512 => cfg!(feature = "fft-512"),
-        1024 => cfg!(feature = "fft-1024"),
-        2048 => cfg!(feature = "fft-2048"),
-        4096 => cfg!(feature = "fft-4096"),
-        _ => false,
-    }
+pub fn has_transform(size: usize) -> bool {
+    let built = [
+        (32, cfg!(feature = "fft-32")),
+        (64, cfg!(feature = "fft-64")),
+        (128, cfg!(feature = "fft-128")),
+        (256, cfg!(feature = "fft-256")),
+        (512, cfg!(feature = "fft-512")),
+        (1024, cfg!(feature = "fft-1024")),
+        (2048, cfg!(feature = "fft-2048")),
+        (4096, cfg!(feature = "fft-4096")),
+    ];
+    built.contains(&(size, true))
 }
 
 /// Transforms in place: real and imaginary part of each bin but the last, whose real part takes the place of the first one's

@@ -107,6 +107,9 @@ pub struct Args {
     /// Samples per second.
     #[arg(long, default_value_t = 16000)]
     pub rate: u32,
+    /// Signals, one behind the other, such as the axes of an accelerometer; each gives its own frames.
+    #[arg(long, default_value_t = 1)]
+    pub signals: usize,
     /// Signal that a run takes (1s, or samples); 1 s by default, five frames with log-mel.
     #[arg(long)]
     pub length: Option<Time>,
@@ -171,13 +174,13 @@ pub struct Report {
     pub output: String,
     /// What features are computed.
     pub features: What,
-    /// Samples that a run takes.
+    /// Samples that a run takes, of each signal.
     pub samples: usize,
     /// Samples of a frame, and from a frame to the next.
     pub frame: [usize; 2],
     /// Points of the Fourier transform.
     pub fft: usize,
-    /// Frames, and features of each.
+    /// Frames of all signals, and features of each.
     pub shape: [usize; 2],
     /// The network behind it.
     pub network: Option<String>,
@@ -359,7 +362,12 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     } else {
         FeatureKind::Float(settings(args)?, features(args)?)
     };
-    let mut settings = Settings { kind, samples: 0, scaled, streams: None };
+    let mut settings = Settings { kind, signals: args.signals, samples: 0, scaled, streams: None };
+    let one = args.features == What::Microfrontend || args.streaming;
+    if !(1..=256).contains(&args.signals) || one && args.signals > 1 {
+        let message = format!("{} signals", args.signals);
+        return Err(Failure::new(Kind::Usage, message, "1 to 256; microfrontend and --streaming take one"));
+    }
     let [window, hop] = settings.frame();
     let usual_frames = (args.features == What::LogMel).then_some(5);
     settings.samples = match (args.frames.or(usual_frames.filter(|_| args.length.is_none())), args.length) {
@@ -387,7 +395,7 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     let samples = settings.samples;
     let graph = front_end::graph(&settings)?;
     let shape = &graph.value(graph.outputs[0]).shape;
-    let shape = [shape[1], shape[2]];
+    let shape = [shape[0] * shape[1], shape[2]];
     let mut bytes = offshoot_import::emit(&graph).or_fail(Kind::Usage, HELP)?;
     if let Some(path) = &args.join {
         let network = std::fs::read(path).map_err(|e| Failure::reading(path, &e))?;
