@@ -31,8 +31,9 @@ const MOST: u64 = 64;
 const START_DB: f32 = POOR_DB + 3.0;
 /// A region should reach this much more.
 const SPARE_DB: f32 = 2.0;
-/// From this many samples on, a quarter of them judges and takes no part in calibration.
-const HELD_OUT: usize = 16;
+/// From this many samples on, a quarter of them judges and takes no part in calibration. A handful of samples is no judge of
+/// decisions, such as those of a threshold.
+const HELD_OUT: usize = 64;
 /// A larger region must be this much better than a smaller one, in dB.
 const WORTH_DB: f32 = 0.5;
 /// An operator loses much if its output has this much less than its inputs, in dB.
@@ -58,7 +59,8 @@ pub struct Remedy {
 }
 
 /// Looks for operators to keep in float32 if an output of the network that `report` describes has less than 23 dB, on samples
-/// that its ranges and weights were not fitted on if there are enough. `None` if all have more, or if float32 operators do not help. `options` are those of the report. Deterministic.
+/// that its ranges and weights were not fitted on if there are enough. `None` if all have more, or if float32 operators do not
+/// help. `options` are those of the report. Deterministic.
 ///
 /// # Errors
 /// The samples do not fit the graph.
