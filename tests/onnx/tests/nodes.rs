@@ -273,6 +273,10 @@ impl Port {
         let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
         match self.dtype {
             DType::I8 => bytes.iter().map(|b| (i32::from(*b as i8) + self.less) as f32).collect(),
+            DType::I16 => bytes
+                .chunks_exact(2)
+                .map(|b| (i32::from(i16::from_le_bytes([b[0], b[1]])) + self.less) as f32)
+                .collect(),
             DType::F32 => words().map(f32::from_le_bytes).collect(),
             DType::I32 => words().map(|w| i32::from_le_bytes(w) as f32).collect(),
         }
@@ -288,6 +292,7 @@ fn encode(port: &Port, array: &npy::Array) -> Vec<u8> {
     }
     match port.dtype {
         DType::I8 => inside.iter().map(|v| (*v as i32 - port.less) as u8).collect(),
+        DType::I16 => inside.iter().flat_map(|v| ((*v as i32 - port.less) as i16).to_le_bytes()).collect(),
         DType::F32 => inside.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::I32 => inside.iter().flat_map(|v| (*v as i32).to_le_bytes()).collect(),
     }
