@@ -44,6 +44,10 @@ for image in "${images[@]}"; do
             --features an547
             --config 'profile.release.package.offshoot-operators.opt-level="s"'
             --config 'profile.release.package.offshoot.opt-level="s"'
+            --config 'profile.release.package.offshoot-format.opt-level="s"'
+            --config 'profile.release.package.offshoot-wire.opt-level="s"'
+            --config 'profile.release.package.offshoot-store.opt-level="s"'
+            --config 'profile.release.package.offshoot-app.opt-level="s"'
         ) ;;
         # What counts on the smallest board is flash: at levels 2 and 3 there is none left for models.
         microbit) target=thumbv6m-none-eabi package=offshoot-microbit log=false level=s ;;
