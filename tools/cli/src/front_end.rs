@@ -228,7 +228,7 @@ mod tests {
             let kind = FeatureKind::Float(front.clone(), Features::Mel);
             let graph = graph(&Settings { kind, signals: 1, samples, scaled: None, streams: None }).unwrap();
             let x = ArrayD::from_shape_vec(IxDyn(&[1, samples]), x).unwrap();
-            let ours = Executor::new(&graph).unwrap().run(&[x.clone()]).unwrap();
+            let ours = Executor::new(&graph).unwrap().run(std::slice::from_ref(&x)).unwrap();
             assert_eq!(ours[0].shape(), [1, exact.nrows(), exact.ncols()]);
             for (a, b) in ours[0].iter().zip(&exact) {
                 assert!((a - b).abs() < 1e-3, "{a} instead of {b}");
