@@ -143,6 +143,36 @@ fn a_network_behind_a_stream_sees_the_last_window() {
     }
 }
 
+/// Calibrated on a stream, not on windows that are silent but for one frame.
+#[test]
+fn a_quantised_network_behind_a_stream_gives_the_scores_of_the_float_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = root().join("models/tones/model.onnx");
+    let stream = TONES.replace("--frames 32", "--streaming");
+    let graph = front_end(folder.path(), &stream, Some(&network));
+    let sounds = tones::sounds(Condition::Usual, 6, 3);
+    let hops: Vec<f32> = sounds.iter().flat_map(|(sound, _)| sound.iter().copied()).collect();
+    let samples: Vec<Vec<ArrayD<f32>>> = hops
+        .chunks_exact(128)
+        .map(|hop| vec![ArrayD::from_shape_vec(vec![1, 128], hop.to_vec()).unwrap()])
+        .collect();
+    let exact = compiled(&graph, Precision::F32, &[]);
+    for precision in [Precision::Int8, Precision::Int16x8] {
+        let file = compiled(&graph, precision.clone(), &samples);
+        let mut hosts = [&exact, &file].map(|f| {
+            let mut host = HostDevice::new();
+            host.load(f.bytes()).unwrap();
+            host
+        });
+        let mut worst = 0.0f32;
+        for hop in hops.chunks_exact(128) {
+            let [a, b] = [(0, &exact), (1, &file)].map(|(i, f)| run(&mut hosts[i], f, hop));
+            worst = a.iter().zip(&b).fold(worst, |m, (a, b)| m.max((a - b).abs()));
+        }
+        assert!(worst < 0.1, "{precision:?}: {worst}");
+    }
+}
+
 #[test]
 fn axes_of_an_accelerometer_have_spectra_of_their_own() {
     let folder = tempfile::tempdir().unwrap();

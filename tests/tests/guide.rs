@@ -180,7 +180,10 @@ fn commands_of_the_repository_name_what_exists() {
         let folders = all.map(|e| e.unwrap().path()).chain([root().join("tests"), root().join("runtime")]);
         let named = format!("name = \"{package}\"");
         folders.into_iter().find(|f| {
-            std::fs::read_to_string(f.join("Cargo.toml")).is_ok_and(|text| text.lines().any(|l| l == named))
+            std::fs::read_to_string(f.join("Cargo.toml")).is_ok_and(|text| {
+                // The package's own name comes first.
+                text.lines().find(|l| l.starts_with("name = ")) == Some(named.as_str())
+            })
         })
     };
     for (page, text) in pages() {

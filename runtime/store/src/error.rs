@@ -12,7 +12,7 @@ pub enum Error<E> {
     TooLarge {
         /// Bytes to save.
         needed: u32,
-        /// Bytes that fit; see [`Store::capacity`].
+        /// Bytes that fit; see [`Store::capacity`](crate::Store::capacity).
         capacity: u32,
     },
     /// The weights in flash belong to the model, but the buffer to load them into has another length.

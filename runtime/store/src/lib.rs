@@ -1,6 +1,6 @@
 //! Learned weights in flash: a journal that survives a power cut at any moment and wears its pages evenly.
 //!
-//! A [`Store`] uses the pages of a range of a [`NorFlash`] as a ring. A save erases and writes the pages after the
+//! A [`Store`] uses the pages of a range of a [`NorFlash`](embedded_storage::nor_flash::NorFlash) as a ring. A save erases and writes the pages after the
 //! current record, reads them back, and only then programs the new record's header, which lies in the record's first
 //! page. That one program operation is the commit. The current record is not touched. After a power cut,
 //! [`Store::open`] finds either the old record or the new one, whole.

@@ -160,12 +160,14 @@ impl<F: NorFlash> Slots<F> {
         Ok(slots)
     }
 
-    /// The model to run, at each boot: counts the boots of a model on trial, and goes back to the old one after `trials` of them. `None`:
+    /// The model to run, at each boot: counts the boots of a model on trial, and goes back to the old one after `trials` of them (1 to 254). `None`:
     /// no slot has a model.
     ///
     /// # Errors
     /// The control record cannot be saved: run no model on trial then, or one that hangs would be tried for ever.
     pub fn boot(&mut self, trials: u8) -> Result<Option<Active>, Error<F::Error>> {
+        // The count ends below the byte of erased flash.
+        let trials = trials.clamp(1, u8::MAX - 1);
         match self.state.trust {
             Trust::Trial(boots) if boots >= trials => self.change(State::fall_back)?,
             Trust::Trial(boots) => {

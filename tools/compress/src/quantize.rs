@@ -17,6 +17,7 @@ mod fit;
 mod form;
 mod front_end;
 mod functions;
+mod history;
 mod indices;
 mod int16;
 mod interval;

@@ -388,6 +388,12 @@ impl Op {
         }
     }
 
+    /// Whether a run goes on from what the run before it left. Recurrent layers do only in a stateful network.
+    pub fn keeps_state(&self) -> bool {
+        matches!(self, Self::History { .. })
+            || matches!(self, Self::MicroFrontend(settings) if settings.keeps)
+    }
+
     /// Mutable access to [`Op::activation`].
     pub fn activation_mut(&mut self) -> Option<&mut Activation> {
         match self {

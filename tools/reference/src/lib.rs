@@ -18,3 +18,4 @@ mod spectrum;
 
 pub use error::{Error, Result};
 pub use executor::{Executor, evaluate};
+pub use spectrum::micro_frontend_from;

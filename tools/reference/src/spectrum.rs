@@ -37,6 +37,20 @@ pub(crate) fn micro_frontend(
     settings: &MicroFrontend,
     shape: &[usize],
 ) -> Result<ArrayD<f32>, String> {
+    micro_frontend_from(x, settings, shape, &mut vec![0; settings.channels])
+}
+
+/// Features in integers of `x`, `[1, samples]`, with the output's shape; `noise` is the estimate for each channel that earlier
+/// samples gave (zeros if there are none), and becomes that of these samples.
+///
+/// # Errors
+/// The settings are invalid, or do not fit the shapes.
+pub fn micro_frontend_from(
+    x: &ArrayD<f32>,
+    settings: &MicroFrontend,
+    shape: &[usize],
+    noise: &mut [u32],
+) -> Result<ArrayD<f32>, String> {
     let tables = settings.tables()?;
     let r = record::MicroFrontend {
         src: 0,
@@ -69,13 +83,13 @@ pub(crate) fn micro_frontend(
     };
     let x: Vec<f32> = x.iter().copied().collect();
     let (mut work, mut out) = (vec![0; 2 * settings.size()], vec![0.0; shape.iter().product()]);
-    let (mut signal, mut noise) = (vec![0; settings.channels], vec![0; settings.channels]);
+    let mut signal = vec![0; settings.channels];
     for (at, row) in out.chunks_exact_mut(settings.channels.max(1)).enumerate() {
         let given = x.get(at * settings.hop..).and_then(|rest| rest.get(..settings.frame));
         let shift = kernels::micro_spectrum(&t, given.ok_or("a frame beyond the signal")?, &mut work);
         kernels::micro_bands(&r, &t, &work, shift, &mut signal);
-        kernels::micro_noise(&r, &signal, &mut noise);
-        kernels::micro_features(&r, &t, &signal, &noise, row);
+        kernels::micro_noise(&r, &signal, noise);
+        kernels::micro_features(&r, &t, &signal, noise, row);
     }
     ArrayD::from_shape_vec(IxDyn(shape), out).map_err(|e| e.to_string())
 }

@@ -75,17 +75,22 @@ pub fn compile(
     let mut outputs_snr_db = None;
     let mut warnings = Vec::new();
     if let Some(report) = made.quantisation.as_ref() {
-        let options = QuantizeOptions { sequence: sequence(args), ..QuantizeOptions::default() };
+        let options = QuantizeOptions { sequence: sequence(args, &graph), ..QuantizeOptions::default() };
         let kept = without(&samples, &report.left_out);
         let samples = kept.as_deref().unwrap_or(&samples);
         outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, samples, args.reset_every)?;
         if let Some(snr) = outputs_snr_db {
             let oracle = || quantize::rounded_oracle_db(&graph, &made.graph, samples, &options);
-            warnings.extend(judge::verdict(snr, report, args.allow_poor, oracle)?);
+            warnings.extend(judge::verdict(snr, Some(report), args.allow_poor, oracle)?);
         }
     }
     if made.precision == Precision::Int16x8 && !samples.is_empty() {
         outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples, args.reset_every)?;
+        if let Some(snr) = outputs_snr_db {
+            let options = QuantizeOptions { sequence: sequence(args, &graph), ..QuantizeOptions::default() };
+            let oracle = || quantize::rounded_oracle_db(&graph, &made.graph, &samples, &options);
+            warnings.extend(judge::verdict(snr, None, args.allow_poor, oracle)?);
+        }
     }
     let on_chip = match target {
         Some(Target::Chip(chip)) => {
@@ -156,8 +161,9 @@ fn normalises(args: &Args) -> bool {
 }
 
 /// Number of calibration samples through which the state is carried; `None` without state.
-fn sequence(args: &Args) -> Option<usize> {
-    args.stateful.then(|| args.reset_every.map_or(usize::MAX, |n| n as usize))
+fn sequence(args: &Args, graph: &Graph) -> Option<usize> {
+    let keeps = graph.nodes.iter().any(|n| n.op.keeps_state());
+    (args.stateful || keeps).then(|| args.reset_every.map_or(usize::MAX, |n| n as usize))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -228,6 +234,10 @@ pub fn make(
     let source_hash = origin_hash(&graph);
     if args.stateful {
         check_stateful(&graph)?;
+    } else if args.reset_every.is_some() && sequence(args, &graph).is_none() {
+        let message = "--reset-every: the network keeps no state between samples";
+        let help = "leave it out, or add --stateful for a network with recurrent layers";
+        return Err(Failure::new(Kind::Usage, message, help));
     }
     let quantised = graph.values.iter().any(|v| matches!(v.dtype, DType::I8 | DType::I16));
     let int16 = graph.values.iter().any(|v| v.dtype == DType::I16);
@@ -309,7 +319,8 @@ pub fn make(
             return Err(no_samples(&precision));
         }
         let keep_float = args.keep_float.clone();
-        let options = QuantizeOptions { keep_float, sequence: sequence(args), ..QuantizeOptions::default() };
+        let options =
+            QuantizeOptions { keep_float, sequence: sequence(args, &lowered), ..QuantizeOptions::default() };
         lowered = quantize::quantize_int16(&lowered, samples, &options).map_err(|e| quantise_failure(&e))?;
     } else if precision != Precision::F32 && !quantised {
         if samples.is_empty() {
@@ -328,7 +339,7 @@ pub fn make(
                 Some(bits) => bits.clone(),
                 None => policy.bits(),
             },
-            sequence: sequence(args),
+            sequence: sequence(args, &lowered),
             input_room: if normalises(args) { ROOM } else { 0.0 },
             ..QuantizeOptions::default()
         };
@@ -532,6 +543,9 @@ fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Gra
 /// Checks that the network can run on one long sequence, piece by piece.
 fn check_stateful(graph: &Graph) -> Result<()> {
     let layers = || graph.nodes.iter().filter(|n| matches!(n.op, Op::Recurrent { .. }));
+    if graph.nodes.iter().any(|n| n.op.keeps_state()) && layers().next().is_none() {
+        return Ok(());
+    }
     if layers().next().is_none() {
         let message = "--stateful: the network has no recurrent layer, so it keeps no state";
         return Err(Failure::new(Kind::Usage, message, "leave out --stateful: every sample is independent"));

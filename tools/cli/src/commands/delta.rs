@@ -65,6 +65,7 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     let (delta, new) = if args.apply {
         let delta = std::fs::read(&args.new).map_err(|e| Failure::reading(&args.new, &e))?;
         let new = delta::apply(old, &delta).map_err(|error| refused(&args.new, &error))?;
+        OffFile::parse(&new, &format!("what {} gives", args.new.display()))?;
         (delta, new)
     } else {
         let new = OffFile::read(&args.new)?.whole().to_vec();

@@ -114,7 +114,7 @@ pub struct Args {
     #[arg(long)]
     pub length: Option<Time>,
     /// Frames that a run gives, instead of its length.
-    #[arg(long, conflicts_with = "length")]
+    #[arg(long, conflicts_with = "length", value_parser = super::at_least_one)]
     pub frames: Option<usize>,
     /// Length of a frame (30ms, or samples).
     #[arg(long)]

@@ -8,8 +8,8 @@ use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId};
 use offshoot_reference::Executor;
 use rayon::prelude::*;
 
-use super::recurrent;
 use super::tensors::{Batch, real_values};
+use super::{history, recurrent};
 use crate::{Error, Result};
 
 /// Live tensors, by value index.
@@ -82,13 +82,18 @@ impl Environment {
         }
         let carries = self.sequence.is_some()
             && node.inputs[1..4.min(node.inputs.len())].iter().all(|&id| graph.value(id).data.is_some());
-        if matches!(node.op, Op::Recurrent { .. }) && (carries || graph.value(node.output).dtype == DType::I8)
+        if matches!(node.op, Op::Recurrent { .. })
+            && (carries || matches!(graph.value(node.output).dtype, DType::I8 | DType::I16))
         {
             let inputs = active
                 .iter()
                 .map(|&id| self.get(id).ok_or_else(|| missing(id)))
                 .collect::<Result<Vec<_>>>()?;
             return recurrent::run(graph, node, &inputs, self.sequence.unwrap_or(1));
+        }
+        if let (true, Some(length), [id]) = (node.op.keeps_state(), self.sequence, &active[..]) {
+            let batch = self.get(*id).ok_or_else(|| missing(*id))?;
+            return history::run(graph, node, batch, length).map_err(failed);
         }
         let single = single(graph, node, pre_activation);
         if let (Op::FullyConnected { .. }, [id]) = (&node.op, &active[..])
@@ -190,7 +195,7 @@ fn single(graph: &Graph, node: &Node, pre_activation: bool) -> Graph {
         }
     }
     let output = graph.value(node.output);
-    let dtype = if output.dtype == DType::I8 { DType::F32 } else { output.dtype };
+    let dtype = if matches!(output.dtype, DType::I8 | DType::I16) { DType::F32 } else { output.dtype };
     let output = single.add_value(Value { dtype, quant: None, ..output.clone() });
     let mut op = node.op.clone();
     if let (true, Some(activation)) = (pre_activation, op.activation_mut()) {

@@ -44,8 +44,10 @@ pub fn quantize_int16(
     let (kept, _) = source::float_nodes(graph, options)?;
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
     let observed = calibrate::observe(graph, &all, options.sequence, &mut |_| {})?;
+    // Numbers that only say "never" saturate, as in int8.
+    let (_, ranges) = calibrate::settle(graph, &observed)?;
     let mut b = Builder { graph: Graph { nodes: Vec::new(), ..graph.clone() }, converted: HashMap::new() };
-    let scales = scales(graph, &observed.range);
+    let scales = scales(graph, &ranges, &observed.whole);
     let means = means(graph, &all, options.sequence)?;
     for &id in &graph.inputs {
         if is_activation(graph, id) {
@@ -54,7 +56,7 @@ pub fn quantize_int16(
     }
     for (node, kept) in graph.nodes.iter().zip(kept) {
         let mut node = node.clone();
-        if kept || !has_kernel(graph, &node) {
+        if kept || !has_kernel(graph, &node, &scales) {
             node.inputs = node.inputs.iter().map(|&id| b.as_float(id)).collect();
             b.graph.nodes.push(node);
             continue;
@@ -66,7 +68,9 @@ pub fn quantize_int16(
                 _ if value.dtype != DType::F32 => id,
                 None => b.as_int16(id, scales[id.0 as usize]),
                 Some(_) if is_weighted(&node.op) => id,
-                Some(_) => b.constant(value),
+                Some(_) => {
+                    b.constant(value, constant_ends(graph, &node.op, &inputs, at, node.output, &scales))
+                }
             };
         }
         if is_weighted(&node.op) {
@@ -99,7 +103,7 @@ pub fn quantize_int16(
 }
 
 /// Whether int16 has a kernel for the node, which moves elements included.
-fn has_kernel(graph: &Graph, node: &Node) -> bool {
+fn has_kernel(graph: &Graph, node: &Node, scales: &[f32]) -> bool {
     use UnaryKind::{
         Abs, Clip, Elu, Erf, Exp, Gelu, GeluTanh, HardSigmoid, HardSwish, LeakyRelu, Neg, Sigmoid, Softplus,
         Tanh,
@@ -114,6 +118,10 @@ fn has_kernel(graph: &Graph, node: &Node) -> bool {
             use BinaryKind::{Add, Max, Min, Mul, Sub};
             matches!(kind, Add | Sub | Mul | Min | Max)
         }
+        // Between two entries of a table, which are 128 steps apart, a step would become a ramp.
+        Op::Unary(HardSigmoid { alpha, .. }) => {
+            f64::from(alpha.abs()) * 128.0 * f64::from(scales[node.inputs[0].0 as usize]) <= 1.0
+        }
         Op::Unary(kind) => matches!(
             kind,
             Abs | Clip { .. }
@@ -122,7 +130,6 @@ fn has_kernel(graph: &Graph, node: &Node) -> bool {
                 | Exp
                 | Gelu
                 | GeluTanh
-                | HardSigmoid { .. }
                 | HardSwish
                 | LeakyRelu { .. }
                 | Neg
@@ -144,15 +151,53 @@ fn has_kernel(graph: &Graph, node: &Node) -> bool {
     }
 }
 
-/// The scale of each value: that of its range; what only moves or selects elements keeps the scale of its input.
-fn scales(graph: &Graph, ranges: &[(f32, f32)]) -> Vec<f32> {
+/// Useful range of the constant operand `at` of arithmetic: beyond it the output saturates, or stays at zero, whatever the other
+/// operand is.
+fn constant_ends(
+    graph: &Graph,
+    op: &Op,
+    inputs: &[ValueId],
+    at: usize,
+    output: ValueId,
+    scales: &[f32],
+) -> f32 {
+    let (Op::Binary { kind, .. }, Some(&other)) = (op, inputs.get(1 - at.min(1))) else {
+        return f32::INFINITY;
+    };
+    if !is_activation(graph, output) || !is_activation(graph, other) {
+        return f32::INFINITY;
+    }
+    let (output, other) = (scales[output.0 as usize], scales[other.0 as usize]);
+    match kind {
+        BinaryKind::Add | BinaryKind::Sub => LARGEST * (output + other),
+        // The least magnitude of the other operand, except zero, is one step.
+        BinaryKind::Mul => 2.0 * LARGEST * output / other,
+        _ => f32::INFINITY,
+    }
+}
+
+/// Largest whole numbers that stay exact in tables, whose entries are 128 steps apart.
+const WHOLE: f32 = 255.0;
+
+/// The scale of each value: that of its range, and a power of two for whole numbers, which stay exact; what only moves or selects elements keeps the scale of its input.
+fn scales(graph: &Graph, ranges: &[(f32, f32)], whole: &[bool]) -> Vec<f32> {
     let of_range = |(low, high): (f32, f32)| {
         let largest = low.abs().max(high.abs()) * ROOM;
         if largest > 0.0 && largest.is_finite() { (largest / LARGEST).max(f32::MIN_POSITIVE) } else { UNIT }
     };
-    let mut scales: Vec<f32> = ranges.iter().map(|range| of_range(*range)).collect();
+    // An error of a step in a truth value would let a mask of -1e9 through.
+    let exact = |i: usize, (low, high): (f32, f32)| {
+        let largest = low.abs().max(high.abs());
+        let fits = whole.get(i).is_some_and(|w| *w) && (1.0..=WHOLE).contains(&largest);
+        fits.then(|| (largest / LARGEST).log2().ceil().exp2())
+    };
+    let each = ranges.iter().enumerate();
+    let mut scales: Vec<f32> =
+        each.map(|(i, range)| exact(i, *range).unwrap_or_else(|| of_range(*range))).collect();
     for node in &graph.nodes {
         let out = node.output.0 as usize;
+        // Nothing was observed of constants, and a padding that is not zero may lie beyond all that was.
+        let moved = node.inputs.first().is_some_and(|&id| graph.value(id).data.is_none());
         match &node.op {
             Op::Softmax { .. } | Op::Unary(UnaryKind::Sigmoid | UnaryKind::Tanh) => scales[out] = UNIT,
             Op::Reshape
@@ -162,7 +207,11 @@ fn scales(graph: &Graph, ranges: &[(f32, f32)]) -> Vec<f32> {
             | Op::Pad { .. }
             | Op::History { .. }
             | Op::Gather(_)
-            | Op::Pool { .. } => scales[out] = scales[node.inputs[0].0 as usize],
+            | Op::Pool { .. }
+                if moved && has_kernel(graph, node, &[]) =>
+            {
+                scales[out] = scales[node.inputs[0].0 as usize];
+            }
             _ => {}
         }
     }
@@ -253,12 +302,19 @@ impl Builder {
         output
     }
 
-    /// A constant operand in int16.
-    fn constant(&mut self, value: &Value) -> ValueId {
-        let reals = real_values(value);
-        let largest = reals.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    /// A constant operand in int16, whose magnitudes beyond `ends` saturate.
+    fn constant(&mut self, value: &Value, ends: f32) -> ValueId {
+        let mut reals = real_values(value);
+        let largest_of =
+            |reals: &[f32]| reals.iter().filter(|v| v.is_finite()).fold(0.0f32, |m, v| m.max(v.abs()));
+        // Only where the range becomes much narrower: elsewhere every value counts.
+        let infinite = reals.iter().any(|v| v.is_infinite());
+        if ends.is_finite() && (infinite || largest_of(&reals) >= 2.0 * ends) {
+            reals.iter_mut().for_each(|v| *v = v.clamp(-ends, ends));
+        }
+        let largest = largest_of(&reals);
         let scale = if largest > 0.0 { (largest / LARGEST).max(f32::MIN_POSITIVE) } else { UNIT };
-        let codes = reals.iter().map(|v| (v / scale).round() as i16).collect();
+        let codes = reals.iter().map(|v| (v / scale).round().clamp(-LARGEST, LARGEST) as i16).collect();
         let name = format!("{}.int16.{}", value.name, self.graph.values.len());
         let id = self.graph.add_constant(name, value.shape.clone(), Data::I16(codes));
         self.graph.value_mut(id).quant = Some(Quant::per_tensor(scale, 0));

@@ -183,6 +183,9 @@ impl Needs<'_> {
             Op::Scatter { kind: ScatterKind::Set, .. } if at != 1 => out,
             Op::Switch if at + 1 == node.inputs.len() => ALL,
             Op::Reshape
+            | Op::Quantize
+            | Op::Dequantize
+            | Op::Requantize
             | Op::Transpose { .. }
             | Op::Slice { .. }
             | Op::Pad { .. }

@@ -4,11 +4,11 @@
 //! compute; quantisation itself is judged by it.
 
 use ndarray::ArrayD;
-use offshoot_ir::{Graph, Op, UnaryKind, ValueId};
+use offshoot_ir::{DType, Graph, Op, UnaryKind, ValueId};
 
 use super::execute::{chunk, execute};
 use super::reach::Reach;
-use super::tensors::{Batch, decibels, pooled, round};
+use super::tensors::{Batch, decibels, map, pooled, round};
 use crate::Result;
 
 /// Samples whose activations are held in memory at once.
@@ -33,7 +33,8 @@ pub fn simulate_sequences(
     Ok((0..samples.len()).map(|i| by_value.iter().map(|batch| batch[i].clone()).collect()).collect())
 }
 
-/// Every activation of each sample, by value, where recurrent layers carry their state through `sequence` samples.
+/// Every activation of each sample, by value, where recurrent layers carry their state through `sequence` samples. Tensors of
+/// integers keep to their range, which stands for an activation where a quantiser has folded one into it; they are not rounded.
 ///
 /// # Errors
 /// The samples do not fit the graph.
@@ -44,6 +45,18 @@ pub fn trace(
     keep: &mut dyn FnMut(usize, ValueId, &ArrayD<f32>),
 ) -> Result<()> {
     execute(graph, samples, sequence, &mut |id, batch| {
+        let value = graph.value(id);
+        let codes = match value.dtype {
+            DType::I8 => Some((-128, 127)),
+            DType::I16 => Some((-32768, 32767)),
+            _ => None,
+        };
+        if let (Some((least, most)), Some(quant)) = (codes, value.quant.as_ref().filter(|q| q.axis.is_none()))
+        {
+            let real = |code: i32| (f64::from(quant.scale[0]) * f64::from(code - quant.zero_point[0])) as f32;
+            let (low, high) = (real(least), real(most));
+            map(batch, move |v| v.max(low).min(high));
+        }
         batch.iter().enumerate().for_each(|(i, array)| keep(i, id, array));
         Ok(())
     })

@@ -255,14 +255,9 @@ fn binary_scales([a, b, y]: [f32; 3], kind: BinaryKind) -> Lowering<[Fixed; 3]> 
         if fits(out, 1 << 30) { Ok([a, b, out]) } else { Err(OVERFLOW.to_owned()) }
     };
     match kind {
-        BinaryKind::Add => {
+        BinaryKind::Add | BinaryKind::Sub => {
             let twice = 2.0 * f64::from(a.max(b));
             sum(f64::from(a) / twice, f64::from(b) / twice, twice / (unit * f64::from(y)))
-        }
-        // TFLite computes these in float32.
-        BinaryKind::Sub => {
-            let twice = 2.0 * a.max(b);
-            sum((a / twice).into(), (b / twice).into(), (twice / (unit as f32 * y)).into())
         }
         BinaryKind::Mul => {
             let out = quantize_multiplier(f64::from(a) * f64::from(b) / f64::from(y));

@@ -29,7 +29,8 @@ pub(super) fn obstacle(kind: UnaryKind, x: &Tensor, y: &Tensor) -> Option<Reason
             | Neg
             | Softplus
     );
-    if !smooth {
+    let step = matches!(kind, HardSigmoid { alpha, .. } if alpha.abs() * 128.0 * x.scale > 1.0);
+    if !smooth || step {
         return Some("it has no int16 kernel".into());
     }
     let finite = (0..ENTRIES).all(|i| real(kind, x, i).is_finite());

@@ -198,9 +198,9 @@ pub struct Args {
     /// Keep the state of recurrent layers between runs: each run is a piece of one long sequence.
     #[arg(long)]
     pub stateful: bool,
-    /// With --stateful: the calibration samples are sequences of N samples each, and the state is reset between them; without
-    /// this option, all samples form one sequence.
-    #[arg(long, value_name = "N", requires = "stateful", value_parser = clap::value_parser!(u32).range(1..))]
+    /// For a network that keeps state (--stateful, or streams): the calibration samples are sequences of N samples each, and the
+    /// state is reset between them; without this option, all samples form one sequence.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub reset_every: Option<u32>,
     /// Number format of inputs and outputs of an int8 network on the device.
     #[arg(long, value_enum, default_value_t = Io::Int8)]

@@ -93,14 +93,14 @@ fn float_outputs(
 /// The outputs are mostly noise, and `allow_poor` is not set.
 pub(super) fn verdict(
     snr: f64,
-    report: &QuantizeReport,
+    report: Option<&QuantizeReport>,
     allow_poor: bool,
     oracle: impl FnOnce() -> offshoot_compress::Result<f32>,
 ) -> Result<Option<String>> {
     if snr >= DOUBTFUL_DB {
         return Ok(None);
     }
-    let worst = report.worst_first().into_iter().find(|o| !o.float);
+    let worst = report.and_then(|r| r.worst_first().into_iter().find(|o| !o.float));
     let named = worst.map_or(String::new(), |o| {
         format!("; operator `{}` ({}) loses most: {:.1} dB alone", o.name, o.kind, o.own_snr_db)
     });

@@ -200,12 +200,13 @@ impl Outcome for Report {
         }
         if let Some(q) = &self.quantisation {
             text.push_str(&format!("{}\n", quantisation_table(q)));
-            if let Some(snr) = self.outputs_snr_db {
-                text.push_str(&format!("outputs on the calibration samples: {}\n", decibels(snr)));
-            }
-            q.warnings.iter().for_each(|w| text.push_str(&format!("note: {w}\n")));
-            self.warnings.iter().for_each(|w| text.push_str(&format!("warning: {w}\n")));
         }
+        if let Some(snr) = self.outputs_snr_db {
+            text.push_str(&format!("outputs on the calibration samples: {}\n", decibels(snr)));
+        }
+        let notes = self.quantisation.iter().flat_map(|q| &q.warnings);
+        notes.for_each(|w| text.push_str(&format!("note: {w}\n")));
+        self.warnings.iter().for_each(|w| text.push_str(&format!("warning: {w}\n")));
         if let Some(chip) = &self.on_chip {
             text.push_str(&chip.render());
         }
