@@ -61,6 +61,7 @@ const ORDER: [(&str, &[&str]); 11] = [
             "tiles",
             "gradient",
             "portable",
+            "pooling",
             "plane",
             "wide",
             "neon",
