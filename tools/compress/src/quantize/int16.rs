@@ -2,8 +2,9 @@
 //!
 //! As TensorFlow Lite defines it: symmetric activations with one scale per tensor, from calibration data; symmetric weights with
 //! one scale per output channel, rounded to nearest; biases of scale input × weight, int32 where the layer's sums fit, else
-//! int64. Sixteen bits leave room, so that ranges are widened by [`ROOM`], and nothing is clipped or searched. Biases take up what
-//! rounded weights change in the mean of a channel (Nagel et al. 2019, arXiv:1906.04721).
+//! int64. Sixteen bits leave room, so that ranges are widened by [`ROOM`], and nothing is searched; only numbers that say "never",
+//! such as a mask's, saturate. Biases take up what rounded weights change in the mean of a channel (Nagel et al. 2019,
+//! arXiv:1906.04721).
 
 use std::collections::{HashMap, HashSet};
 
