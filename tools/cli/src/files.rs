@@ -166,11 +166,18 @@ pub fn read_graph(path: &Path) -> Result<(Graph, Vec<PassReport>)> {
 /// # Errors
 /// As [`read_graph`]; a name is not that of a symbolic axis.
 pub fn read_graph_with(path: &Path, dims: &offshoot_import::Dims) -> Result<(Graph, Vec<PassReport>)> {
+    optimise(read_graph_as_written(path, dims)?)
+}
+
+/// As [`read_graph_with`], before any pass: with every tensor of the file that is computed, in the file's order of axes.
+///
+/// # Errors
+/// As [`read_graph_with`].
+pub fn read_graph_as_written(path: &Path, dims: &offshoot_import::Dims) -> Result<Graph> {
     if let Err(e) = std::fs::metadata(path) {
         return Err(Failure::reading(path, &e));
     }
-    let graph = offshoot_import::import_with(path, dims).map_err(|e| import_failure(path, &e))?;
-    optimise(graph)
+    offshoot_import::import_with(path, dims).map_err(|e| import_failure(path, &e))
 }
 
 /// As [`read_graph_with`], from the bytes of a file that refers to no others. `name` stands for it in messages.

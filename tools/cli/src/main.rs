@@ -45,7 +45,7 @@ enum Verb {
     Run(run::Args),
     /// Measure accuracy on labelled data.
     Eval(eval::Args),
-    /// Compare operator by operator: float with int8, host with device.
+    /// Compare operator by operator: float with int8, host with device, another runtime with both.
     Verify(verify::Args),
     /// Train on the device, without backpropagation.
     Learn(learn::Args),
@@ -83,7 +83,10 @@ fn main() -> ExitCode {
         Verb::Rank(args) => show(&ui, rank::run(&ui, args)),
         Verb::Run(args) => show(&ui, run::run(&ui, args)),
         Verb::Eval(args) => show(&ui, eval::run(&ui, args)),
-        Verb::Verify(args) => show(&ui, verify::run(&ui, args)),
+        Verb::Verify(args) => match &args.dump {
+            Some(dump) => show(&ui, verify::dump::run(&ui, args, dump)),
+            None => show(&ui, verify::run(&ui, args)),
+        },
         Verb::Learn(args) => show(&ui, learn::run(&ui, args)),
         Verb::Merge(args) => show(&ui, merge::run(&ui, args)),
         Verb::Profile(args) => show(&ui, profile::run(&ui, args)),

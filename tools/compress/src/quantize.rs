@@ -59,6 +59,6 @@ pub use policy::Policy;
 pub use post_training::{quantize, quantize_with_progress};
 pub use remedy::{Remedy, remedy, rounded_oracle_db};
 pub use report::{OperatorNoise, QuantizeReport};
-pub use simulate::{simulate, simulate_sequences, trace};
+pub use simulate::{keep_to_codes, simulate, simulate_sequences, trace};
 pub use tensors::pooled;
 pub use trained::Learned;

@@ -73,17 +73,26 @@ impl Executor {
     /// # Errors
     /// Inputs are missing or have other shapes.
     pub fn run(&self, inputs: &[impl Borrow<ArrayD<f32>>]) -> Result<Vec<ArrayD<f32>>> {
-        self.run_all(inputs, &mut |_, _| {})
+        self.execute(inputs, None)
     }
 
-    /// [`Self::run`]; `visit` sees every input and every node's output as it is computed.
+    /// [`Self::run`]; `visit` sees every input and every node's output as it is computed, and may change its elements: the nodes behind
+    /// read what it leaves.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn run_all(
+    pub fn run_with(
         &self,
         inputs: &[impl Borrow<ArrayD<f32>>],
-        visit: &mut dyn FnMut(ValueId, &ArrayD<f32>),
+        visit: &mut dyn FnMut(ValueId, &mut ArrayD<f32>),
+    ) -> Result<Vec<ArrayD<f32>>> {
+        self.execute(inputs, Some(visit))
+    }
+
+    fn execute(
+        &self,
+        inputs: &[impl Borrow<ArrayD<f32>>],
+        mut visit: Option<&mut dyn FnMut(ValueId, &mut ArrayD<f32>)>,
     ) -> Result<Vec<ArrayD<f32>>> {
         let mut values: Vec<Option<Operand<'_>>> =
             self.constants.iter().map(|c| c.clone().map(Operand::Own)).collect();
@@ -97,8 +106,14 @@ impl Executor {
                     wanted: value.shape.clone(),
                 });
             };
-            visit(*id, array);
-            values[id.0 as usize] = Some(Operand::Given(array));
+            values[id.0 as usize] = Some(match &mut visit {
+                Some(visit) => {
+                    let mut array = array.clone();
+                    visit(*id, &mut array);
+                    Operand::Own(Arc::new(array))
+                }
+                None => Operand::Given(array),
+            });
         }
         for (n, node) in self.graph.nodes.iter().enumerate() {
             let missing =
@@ -118,7 +133,9 @@ impl Executor {
             if matches!(node.op, Op::Cast) && value.dtype == DType::I32 {
                 out.mapv_inplace(indexed::to_int);
             }
-            visit(node.output, &out);
+            if let Some(visit) = &mut visit {
+                visit(node.output, &mut out);
+            }
             values[node.output.0 as usize] = Some(Operand::Own(Arc::new(out)));
         }
         let missing = || Error::Operator { node: "output".into(), reason: "it was not computed".into() };

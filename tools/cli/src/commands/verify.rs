@@ -1,10 +1,12 @@
-//! `offshoot verify`: float against integer, host against device, operator by operator.
+//! `offshoot verify`: float against integer, host against device, operator by operator; and what another runtime computed against both.
+
+pub mod dump;
 
 use std::path::PathBuf;
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot::base::{Memory, Rule};
-use offshoot::format::record::Tag;
+use offshoot::format::record::{OpHeader, Record, Tag};
 use offshoot::trace::{Observer, OpInfo};
 use offshoot::{AlignedBytes, Model, operators};
 use offshoot_compress::quantize;
@@ -32,11 +34,16 @@ pub struct Args {
     /// Extents of symbolic axes, as for `compile`.
     #[command(flatten)]
     pub dims: super::compile::Dims,
-    /// What it was compiled to (.off).
-    pub compiled: PathBuf,
-    /// Samples (.npy), once for each input.
-    #[arg(long, required = true)]
+    /// What it was compiled to (.off); may be left out with --dump.
+    #[arg(required_unless_present = "dump")]
+    pub compiled: Option<PathBuf>,
+    /// Samples (.npy), once for each input. May be left out with --dump if the dump holds the inputs.
+    #[arg(long, required_unless_present = "dump")]
     pub input: Vec<PathBuf>,
+    /// Tensors that another runtime gave for these samples, by their names in the network: an .npz archive or a folder of .npy files.
+    /// They are compared with float, and with the compiled file; the first operator that departs is named.
+    #[arg(long, value_name = "TENSORS", conflicts_with_all = ["target", "reset_every"])]
+    pub dump: Option<PathBuf>,
     /// Device to compare with the host.
     #[arg(long, default_value = "host")]
     pub target: String,
@@ -144,7 +151,14 @@ fn ratio(snr_db: Option<f64>, op: &OperatorDifference) -> String {
 /// The two files do not belong together, a file cannot be read, the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let (graph, _) = files::read_graph_with(&args.model, &args.dims.all())?;
-    let file = OffFile::read_network(&args.compiled, args.network)?;
+    let compiled = args.compiled.as_ref().ok_or_else(|| {
+        Failure::new(
+            Kind::Usage,
+            "there is no compiled file to compare with",
+            "give the .off file, or --dump",
+        )
+    })?;
+    let file = OffFile::read_network(compiled, args.network)?;
     let (arrays, names) = read_arrays(&args.input)?;
     verify(ui, &graph, &file, (&arrays, &names), args)
 }
@@ -163,8 +177,7 @@ pub fn verify(
     let target = parse_target(&args.target)?;
     let model = file.model()?;
     if model.source_hash() != origin_hash(graph) {
-        let message = format!("{} was not compiled from {}", args.compiled.display(), args.model.display());
-        return Err(Failure::new(Kind::Mismatch, message, "compile it again from this ONNX file"));
+        return Err(not_compiled_from(args));
     }
     let inputs = Inputs::encode(&model, arrays, names)?.head(args.limit.max(1));
     let mut float = Vec::new();
@@ -177,6 +190,12 @@ pub fn verify(
         float.push(samples);
     }
     compare(ui, graph, file, &inputs, &float, &target, args)
+}
+
+fn not_compiled_from(args: &Args) -> Failure {
+    let compiled = args.compiled.as_ref().map_or(String::new(), |p| p.display().to_string());
+    let message = format!("{compiled} was not compiled from {}", args.model.display());
+    Failure::new(Kind::Mismatch, message, "compile it again from this file")
 }
 
 fn compare(
@@ -318,6 +337,18 @@ fn differing_operators(
     Ok(differing)
 }
 
+/// How the output of a record is read.
+fn record_port(header: &OpHeader, record: &Record) -> Port {
+    Port {
+        shape: Vec::new(),
+        channels_first_outside: false,
+        dtype: operators::output_dtype(record),
+        scale: header.scale,
+        zero_point: header.zero_point,
+        declared: None,
+    }
+}
+
 /// Sums over samples of signal and noise, one an operator.
 struct Sums {
     /// Float values of this sample, by value.
@@ -365,14 +396,7 @@ impl Sums {
             .ops()
             .map(|(info, header, record)| Sum {
                 info,
-                port: Port {
-                    shape: Vec::new(),
-                    channels_first_outside: false,
-                    dtype: operators::output_dtype(&record),
-                    scale: header.scale,
-                    zero_point: header.zero_point,
-                    declared: None,
-                },
+                port: record_port(&header, &record),
                 network: Noise::default(),
                 alone: Noise::default(),
             })

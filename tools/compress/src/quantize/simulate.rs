@@ -4,7 +4,7 @@
 //! compute; quantisation itself is judged by it.
 
 use ndarray::ArrayD;
-use offshoot_ir::{DType, Graph, Op, UnaryKind, ValueId};
+use offshoot_ir::{DType, Graph, Op, UnaryKind, Value, ValueId};
 
 use super::execute::{chunk, execute};
 use super::reach::Reach;
@@ -45,21 +45,31 @@ pub fn trace(
     keep: &mut dyn FnMut(usize, ValueId, &ArrayD<f32>),
 ) -> Result<()> {
     execute(graph, samples, sequence, &mut |id, batch| {
-        let value = graph.value(id);
-        let codes = match value.dtype {
-            DType::I8 => Some((-128, 127)),
-            DType::I16 => Some((-32768, 32767)),
-            _ => None,
-        };
-        if let (Some((least, most)), Some(quant)) = (codes, value.quant.as_ref().filter(|q| q.axis.is_none()))
-        {
-            let real = |code: i32| (f64::from(quant.scale[0]) * f64::from(code - quant.zero_point[0])) as f32;
-            let (low, high) = (real(least), real(most));
+        if let Some((low, high)) = range_of_codes(graph.value(id)) {
             map(batch, move |v| v.max(low).min(high));
         }
         batch.iter().enumerate().for_each(|(i, array)| keep(i, id, array));
         Ok(())
     })
+}
+
+/// Keeps an activation within what its integers hold, which stands for an activation function where a quantiser has folded one into it.
+pub fn keep_to_codes(value: &Value, array: &mut ArrayD<f32>) {
+    if let Some((low, high)) = range_of_codes(value) {
+        array.mapv_inplace(|v| v.max(low).min(high));
+    }
+}
+
+/// Least and greatest real number of a tensor of integers.
+fn range_of_codes(value: &Value) -> Option<(f32, f32)> {
+    let (least, most) = match value.dtype {
+        DType::I8 => (-128, 127),
+        DType::I16 => (-32768, 32767),
+        _ => return None,
+    };
+    let quant = value.quant.as_ref().filter(|q| q.axis.is_none())?;
+    let real = |code: i32| (f64::from(quant.scale[0]) * f64::from(code - quant.zero_point[0])) as f32;
+    Some((real(least), real(most)))
 }
 
 /// Tensors `ids` of every sample, clamped by `reach`. Recurrent layers carry their state through `sequence` samples.
