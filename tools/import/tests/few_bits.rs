@@ -200,3 +200,77 @@ fn matmul_n_bits_is_a_product() {
     product.attribute[0].i = 1 << 40;
     assert!(import_bytes(&model(21, 1, &[1, k], vec![product], more), "x").is_err());
 }
+
+/// `x` between pairs of 16 bits with this scale and zero point, with a Relu in between that the zero point stands for or not.
+fn sixteen(kind: i32, zero: i32, between: Vec<NodeProto>, x: &str) -> Graph {
+    let pair = |x: &str, y: &str| {
+        let q = format!("{y}/q");
+        let quantize = node("QuantizeLinear", &[x, "s", "z"], &[&q], vec![]);
+        [quantize, dq([&q, "s", "z"], y, vec![])]
+    };
+    let mut nodes = pair("x", "a").to_vec();
+    nodes.extend(between);
+    nodes.extend(pair(x, "y"));
+    let more = vec![
+        reals("s", &[], vec![1.0 / 4096.0]),
+        bytes("z", &[], kind, &[zero]),
+        reals("six", &[], vec![6.0]),
+        reals("half", &[], vec![0.5]),
+        TensorProto {
+            name: "pads".into(),
+            dims: vec![4],
+            data_type: 7,
+            int64_data: vec![0, 1, 0, 2],
+            ..Default::default()
+        },
+    ];
+    import_bytes(&model(21, 1, &[1, 4], nodes, more), "x").unwrap()
+}
+
+#[test]
+fn sixteen_bits_with_any_zero_point_are_int16() {
+    // uint16 and int16: the range is 0 to 16, 12 to -4, and 4 to -12.
+    for (kind, zero, bounds) in [(4, 0, [0.0, 16.0]), (4, 16384, [-4.0, 12.0]), (5, 16384, [-12.0, 4.0])] {
+        let graph = sixteen(kind, zero, vec![], "a");
+        assert!(graph.values.iter().any(|v| v.dtype == DType::I16), "{:?}", graph.values);
+        for value in graph.values.iter().filter(|v| v.dtype == DType::I16) {
+            let quant = value.quant.as_ref().unwrap();
+            assert!(quant.zero_point == [0] && quant.scale[0] * 32768.0 > bounds[1].max(-bounds[0]) as f32);
+        }
+        // Nothing but conversions, clips and requantisations is computed in float32 or int16.
+        let conversion = |op: &Op| {
+            matches!(op, Op::Quantize | Op::Dequantize | Op::Requantize)
+                || matches!(op, Op::Unary(offshoot_ir::UnaryKind::Clip { .. }))
+        };
+        assert!(graph.nodes.iter().all(|n| conversion(&n.op)), "{:?}", graph.nodes);
+        let x = [-20.0, 3.0, -1.0, 20.0];
+        for (got, x) in run(graph, &x).into_iter().zip(x) {
+            let wanted = x.clamp(bounds[0], bounds[1]);
+            assert!((got - wanted).abs() < 2e-3, "{kind} {zero}: {x} {got} {wanted}");
+        }
+    }
+}
+
+#[test]
+fn quotients_and_pads_between_pairs_of_sixteen_bits_are_int16() {
+    let quotient = vec![node("Div", &["a", "six"], &["b"], vec![])];
+    let padded = vec![node("Pad", &["a", "pads", "half"], &["b"], vec![])];
+    for (between, want) in
+        [(quotient, vec![0.5, -0.25, 0.0, 0.125]), (padded, vec![0.5, 3.0, -1.5, 0.0, 0.75, 0.5, 0.5])]
+    {
+        for (kind, zero) in [(5, 0), (4, 32768), (4, 30000)] {
+            let graph = sixteen(kind, zero, between.clone(), "b");
+            let clips = |op: &Op| matches!(op, Op::Unary(offshoot_ir::UnaryKind::Clip { .. }));
+            let inner = graph
+                .nodes
+                .iter()
+                .filter(|n| !matches!(n.op, Op::Quantize | Op::Dequantize) && !clips(&n.op));
+            for node in inner {
+                assert_eq!(graph.value(node.output).dtype, DType::I16, "{zero}: {:?}", graph.nodes);
+            }
+            for (got, want) in run(graph, &[3.0, -1.5, 0.0, 0.75]).iter().zip(&want) {
+                assert!((got - want).abs() < 1e-3, "{kind} {zero}: {got} {want}");
+            }
+        }
+    }
+}
