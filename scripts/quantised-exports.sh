@@ -2,7 +2,7 @@
 # Quantised exports of one small network on MNIST (ONNX Runtime: ten QDQ settings, 4 and 16 bits, QOperator, dynamic; PyTorch with fake
 # quantisation; Brevitas):
 # classes of the compiled file against the source's on 2,000 samples, bytes, and instructions on the emulated Cortex-M4.
-# Fails below 99.5 % agreement. PyTorch comes from the system (Debian: python3-torch, 1.13), the others from PyPI; Brevitas 0.10.2
+# Fails below 99.5 % agreement (but for the one whose source saturates). PyTorch comes from the system (Debian: python3-torch, 1.13), the others from PyPI; Brevitas 0.10.2
 # works with that PyTorch.
 #   scripts/quantised-exports.sh [OUT]
 # OFFSHOOT: the binary, else it is built. OFFSHOOT_DATA: the folder with the data sets. TORCH_PYTHON: an interpreter with torch.

@@ -220,6 +220,17 @@ fn a_truncated_network() {
 }
 
 #[test]
+fn a_text_is_no_delta() {
+    let bench = Bench::new();
+    let (old, notes, new) = (bench.compiled(), bench.path("notes.txt"), bench.path("new.off"));
+    std::fs::write(&notes, "the delta is on the other machine\n".repeat(20)).unwrap();
+    let (kind, message, help) = fails(&["delta", s(&old), s(&notes), "--apply", "-o", s(&new)]);
+    assert_eq!(kind, "format");
+    assert!(message.contains("notes.txt") && help.contains("offshoot delta"), "{message} {help}");
+    assert!(!new.exists());
+}
+
+#[test]
 fn a_damaged_off_file() {
     let b = Bench::new();
     let off = b.compiled();

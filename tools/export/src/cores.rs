@@ -6,6 +6,7 @@
 //! the emulated boards (`tools/xtask/figures.json`: the same networks compiled for `balanced` and for `speed`). Ratios
 //! of plain, sparse and Huffman-coded weights are estimated from their loops.
 
+mod float32;
 mod planar;
 
 use offshoot::format::codec::Record;
@@ -169,9 +170,12 @@ impl Core {
         }
     }
 
-    /// [`offshoot::format::record::ConvPacked`].
-    pub(crate) fn packed(self, layer: &Layer) -> u64 {
-        self.tiled(layer)
+    /// [`offshoot::format::record::ConvPacked`] with `bits` of an index: tiles, the table of pairs of levels, and the weights that
+    /// are unpacked (fully connected layers of 8 × 4 to 64 × 32 on the emulated Cortex-M4).
+    pub(crate) fn packed(self, layer: &Layer, bits: u8) -> u64 {
+        let weights = layer.taps().next_multiple_of(4) * layer.channels().next_multiple_of(4);
+        let unpacking = 3200.0 + 5.2 * f64::from(1u32 << (2 * bits)) + 2.85 * weights as f64;
+        self.tiled(layer) + (unpacking * self.portable().map_or(1.0, |p| p.plain / 8.0)) as u64
     }
 
     /// [`offshoot::format::record::FullyConnectedHuffman`].

@@ -149,6 +149,10 @@ impl<'g> Context<'g> {
         self.sparse = None;
         let first = self.out.steps.len();
         let result = self.lower_node(node);
+        if result.is_ok() && self.out.steps.len() > first && self.moves_float32(node) {
+            let reason = "it moves float32: what it reads or writes has no scale";
+            self.fall_back(node, reason.into());
+        }
         // The last operator that writes the whole output completes the value.
         if let Some(&buffer) = self.places.get(&node.output) {
             let len = self.out.buffers[buffer];
@@ -255,15 +259,35 @@ impl<'g> Context<'g> {
     }
 
     fn fall_back(&mut self, node: &Node, reason: Reason) {
-        let (node, operator) = (node.name.clone(), node.op.name().to_string());
-        self.out.fallbacks.push(Fallback { node, operator, reason });
+        self.out.fallbacks.push(Fallback::of(self.graph, node, reason, self.core));
+    }
+
+    /// Whether a node of a file that came quantised moves float32 numbers into a tensor of another size.
+    fn moves_float32(&self, node: &Node) -> bool {
+        let moves = matches!(
+            node.op,
+            Op::Pad { .. }
+                | Op::Concat { .. }
+                | Op::Slice { .. }
+                | Op::Expand
+                | Op::Gather(_)
+                | Op::Scatter { .. }
+        );
+        let float =
+            |id: ValueId| self.graph.value(id).dtype == DType::F32 && self.graph.value(id).data.is_none();
+        let variable = node.inputs.iter().any(|&id| float(id));
+        moves && self.graph.quantised && float(node.output) && variable && self.is_integer()
+    }
+
+    /// Whether the network has integer tensors.
+    fn is_integer(&self) -> bool {
+        self.graph.nodes.iter().any(|n| matches!(n.op, Op::Dequantize | Op::Requantize))
     }
 
     /// Why a node of an int8 network has float operands; `None` for one that computes in int8, and in a float network.
     fn unquantised(&self, node: &Node, x: &Tensor, y: &Tensor) -> Option<Reason> {
         let float = x.dtype == record::DType::F32 && y.dtype == record::DType::F32;
-        let reads_int8 = |n: &Node| matches!(n.op, Op::Dequantize | Op::Requantize);
-        if !float || !self.graph.nodes.iter().any(reads_int8) {
+        if !float || !self.is_integer() {
             return None;
         }
         let linear =

@@ -150,7 +150,7 @@ impl Operator {
     }
 }
 
-/// A node that runs in float32 although its output is int8.
+/// A node of a quantised network that runs in float32.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fallback {
     /// ONNX name of the node.
@@ -159,6 +159,10 @@ pub struct Fallback {
     pub operator: String,
     /// Why there is no int8 form.
     pub reason: String,
+    /// Estimated instructions of a run, conversions included.
+    pub instructions: u64,
+    /// Estimated instructions of the same operator between int8 tensors; none if there is no kernel for that.
+    pub int8_instructions: Option<u64>,
 }
 
 /// An int8 operator, or some of its channels, on a plain kernel, which is slower than the tiled ones.

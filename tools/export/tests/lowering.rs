@@ -1,7 +1,7 @@
 //! Every lowering, compiled and run by the engine, against results worked out by hand.
 
 use offshoot::{AlignedBytes, Engine, Model};
-use offshoot_export::{CompileOptions, Compiled, Error, compile};
+use offshoot_export::{CompileOptions, Compiled, Core, Error, Prefer, compile};
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Lookup, Node, Op, PadMode, PoolKind, Quant, ReduceKind,
     ResizeRule, UnaryKind, Value, ValueId, Window,
@@ -289,6 +289,50 @@ fn what_has_no_int8_kernel_runs_in_float() {
     assert_eq!(kinds, ["dequantize", "layer_norm", "quantize"]);
     assert_eq!(report.fallbacks.len(), 1);
     assert_eq!(run_i8(&g, &[&[2, 2, -2, -2]]), [2, 2, -2, -2]);
+}
+
+/// Unpacking weights of few levels takes thousands of instructions, which a few bytes of flash are not worth.
+#[test]
+fn only_layers_that_are_large_enough_are_packed() {
+    let layer = |inputs: usize, outputs: usize| {
+        let mut b = Builder::default();
+        let x = b.input(&[1, inputs], Some((0.5, 0)));
+        let weights: Vec<i8> = (0..inputs * outputs).map(|i| (i * 7 % 13) as i8 * 8 - 48).collect();
+        let w = b.bytes(&[outputs, inputs], &weights, &[0.01]);
+        let bias = b.words(&vec![0; outputs]);
+        let op = Op::FullyConnected { activation: Activation::None };
+        let y = b.node(op, &[x, w, bias], &[1, outputs], Some((0.5, 0)));
+        b.done(&[y])
+    };
+    for core in [Core::Dsp, Core::ArmV7M, Core::ArmV6M, Core::RiscV32] {
+        let made = |graph: &Graph, prefer| {
+            compile(graph, &CompileOptions { prefer, core, ..CompileOptions::default() }).unwrap().report
+        };
+        for prefer in [Prefer::Balanced, Prefer::Ram, Prefer::Flash] {
+            // 13 levels: 4 bits. The smaller layer would take 556 bytes of arena instead of 12, and a larger file.
+            let (tiny, large) = (made(&layer(8, 4), prefer), made(&layer(64, 32), prefer));
+            assert_ne!(tiny.operators[0].kind, "conv_packed", "{core:?} {prefer:?}");
+            assert!(tiny.arena_bytes < 64, "{core:?} {prefer:?}");
+            if prefer != Prefer::Flash {
+                assert_eq!(large.operators[0].kind, "conv_packed", "{core:?} {prefer:?}");
+            }
+            assert!(large.weights_bytes <= 64 * 32 / 2 + 16, "{core:?} {prefer:?}");
+        }
+    }
+}
+
+/// Between pairs of 16 bits: the two bytes of the code that pads differ.
+#[test]
+fn int16_is_padded_with_any_number() {
+    let mut b = Builder::default();
+    let x = b.input(&[1, 3], Some((0.5, 0)));
+    let pad = Op::Pad { before: vec![0, 1], after: vec![0, 2], mode: None, value: 150.5 };
+    let y = b.node(pad, &[x], &[1, 6], Some((0.5, 0)));
+    let mut graph = b.done(&[y]);
+    [x, y].iter().for_each(|id| graph.value_mut(*id).dtype = DType::I16);
+    let codes = |v: &[i16]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let got = run(&graph, &[codes(&[5, -7, 1000])]).remove(0);
+    assert_eq!(got, codes(&[301, 5, -7, 1000, 301, 301]));
 }
 
 /// Padding that does not count, and an output scale finer than the input's: the mean is rounded once.

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
-use offshoot_ir::{DType, Data, Graph, Node, Op, PoolKind, Quant, ScatterKind, Value, ValueId, infer};
+use offshoot_ir::{
+    DType, Data, Graph, Node, Op, PoolKind, Quant, ScatterKind, UnaryKind, Value, ValueId, infer,
+};
 use tract_onnx::pb::{AttributeProto, FunctionProto, NodeProto};
 
 use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
@@ -27,6 +29,14 @@ pub(crate) enum Entry {
     Unknown,
 }
 
+/// A quantised form of a value.
+#[derive(Clone, Debug)]
+pub(crate) struct Twin {
+    pub(crate) id: ValueId,
+    /// Within which the value was clipped before.
+    pub(crate) bounds: Option<UnaryKind>,
+}
+
 /// Most subgraphs within each other.
 const MAX_DEPTH: usize = 8;
 /// Most subgraphs that are imported in all, each iteration counted.
@@ -44,8 +54,10 @@ pub(crate) struct Context<'a> {
     pub(crate) folder: Option<&'a Path>,
     /// int8 values that hold uint8 values minus 128.
     pub(crate) unsigned: HashSet<ValueId>,
+    /// int16 values whose codes are not those of the file.
+    pub(crate) rescaled: HashSet<ValueId>,
     /// Quantised forms of each value so far.
-    pub(crate) quantised: HashMap<ValueId, Vec<ValueId>>,
+    pub(crate) quantised: HashMap<ValueId, Vec<Twin>>,
     /// Constants with an element that is infinite or NaN.
     infinite: HashSet<ValueId>,
     /// Tensors that are needed after all nodes; `None` if a node may read any tensor.
@@ -180,6 +192,7 @@ impl<'a> Context<'a> {
             opset,
             folder,
             unsigned: HashSet::new(),
+            rescaled: HashSet::new(),
             quantised: HashMap::new(),
             infinite: HashSet::new(),
             lasting: None,
@@ -346,6 +359,9 @@ impl<'a> Context<'a> {
         // Operators that keep int8 or int16 have one data input, the first.
         if quantised && inputs.first().is_some_and(|x| self.unsigned.contains(x)) {
             self.unsigned.insert(output);
+        }
+        if quantised && inputs.iter().any(|x| self.rescaled.contains(x)) {
+            self.rescaled.insert(output);
         }
         if keeps_integers(&op) && inputs.first().is_some_and(|x| self.truths.contains(x)) {
             self.truths.insert(output);
@@ -528,6 +544,19 @@ impl<'a> Context<'a> {
     /// Whether any node reads the value yet.
     pub(crate) fn is_read(&self, id: ValueId) -> bool {
         self.graph.nodes.iter().any(|n| n.inputs.contains(&id))
+    }
+
+    /// Whether the operator behind whose movements `id` lies has a fused activation.
+    pub(crate) fn clips(&self, id: ValueId) -> bool {
+        let mut id = id;
+        while let Some(&n) = self.producers.get(&id) {
+            let node = &self.graph.nodes[n];
+            match node.op {
+                Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand => id = node.inputs[0],
+                _ => return node.op.activation().is_some(),
+            }
+        }
+        false
     }
 
     /// Whether the int8 value holds a uint8 value minus 128.

@@ -21,9 +21,9 @@ mod weights;
 
 use std::collections::{HashMap, HashSet};
 
-use offshoot_ir::{Activation, DType, Graph, Node, Op, Result, UnaryKind, ValueId};
+use offshoot_ir::{Activation, BinaryKind, DType, Data, Graph, Node, Op, Result, UnaryKind, Value, ValueId};
 
-use constants::{constants_fit, float_constants, float_operands};
+use constants::{constants_fit, float_constants, float_operands, reals};
 pub use pairs::open;
 use table::Table;
 
@@ -53,6 +53,7 @@ pub fn complete(
     kept: &HashSet<ValueId>,
 ) -> Result<(Graph, Vec<String>)> {
     graph.validate()?;
+    let ranges = &ranges.iter().filter(|(id, _)| !kept.contains(*id)).map(|(id, r)| (*id, *r)).collect();
     let mut measured = Vec::new();
     let (mut next, mut added) = pairs::add(Table::new(graph.clone()), ranges, kept);
     for _ in 0..MOST_ROUNDS {
@@ -186,11 +187,13 @@ fn clip_into_producer(t: &mut Table, n: usize) -> Option<usize> {
     }
     let mut fused = t.node(p).clone();
     match fused.op.activation_mut() {
-        Some(activation) if *activation == Activation::None => {
+        Some(activation) => {
+            let (low, high) = activation.bounds();
+            let (min, max) = (low.max(min).min(max), high.max(min).min(max));
             let relu = min == 0.0 && max == f32::INFINITY;
             *activation = if relu { Activation::Relu } else { Activation::Clip { min, max } };
         }
-        _ => return None,
+        None => return None,
     }
     fused.output = t.node(n).output;
     t.remove(n);
@@ -205,11 +208,16 @@ fn quantize_above_movement(t: &mut Table, n: usize) -> Option<usize> {
     }
     let y = t.node(n).inputs[0];
     let m = t.producer(y)?;
-    if !is_movement(&t.node(m).op) || t.sole_reader(y) != Some(n) {
+    let output = t.node(n).output;
+    let mut op = t.node(m).op.clone();
+    if let Op::Pad { mode: None, value, .. } = &mut op {
+        // What pads is rounded with the rest.
+        *value = rounded(*value, t.value(output))?;
+    }
+    if !(is_movement(&op) || matches!(op, Op::Pad { .. })) || t.sole_reader(y) != Some(n) {
         return None;
     }
     let x = t.node(m).inputs[0];
-    let output = t.node(n).output;
     let dtype = t.value(output).dtype;
     let q = t.new_value(x, suffix(dtype), dtype, Some(output));
     let (movement, quantize) = (t.node(m).clone(), t.node(n).clone());
@@ -217,9 +225,18 @@ fn quantize_above_movement(t: &mut Table, n: usize) -> Option<usize> {
         m,
         Node { inputs: vec![x], output: q, ..quantize.clone() },
         n,
-        Node { inputs: vec![q], output: quantize.output, ..movement },
+        Node { op, inputs: vec![q], output: quantize.output, ..movement },
     );
     Some(m)
+}
+
+/// A number on the grid of a quantised tensor, as ONNX rounds it.
+fn rounded(value: f32, on: &Value) -> Option<f32> {
+    let quant = on.quant.as_ref().filter(|q| q.axis.is_none())?;
+    let (scale, zero) = (quant.scale[0], quant.zero_point[0] as f32);
+    let (least, most) = if on.dtype == DType::I16 { (-32768.0, 32767.0) } else { (-128.0, 127.0) };
+    let code = ((value / scale).round_ties_even() + zero).clamp(least, most);
+    (!value.is_nan()).then_some((code - zero) * scale)
 }
 
 /// `dequantize → movement` to `movement → dequantize`.
@@ -278,6 +295,7 @@ fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
         return None;
     }
     let mut node = Node { inputs, output: t.node(q).output, ..t.node(n).clone() };
+    product_of_quotient(t, &mut node);
     weights::fit(t, &mut node);
     float_operands(t, &mut node);
     if !constants_fit(t, &node) || !pool::one_rounding(t, &mut node) {
@@ -286,6 +304,21 @@ fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
     t.remove(q);
     t.replace(n, node);
     Some(n)
+}
+
+/// A division by a constant is a product: no integer kernel divides.
+fn product_of_quotient(t: &mut Table, node: &mut Node) {
+    let Op::Binary { kind: kind @ BinaryKind::Div, .. } = &mut node.op else { return };
+    let divisor = t.value(node.inputs[1]);
+    let Some(numbers) = reals(divisor) else { return };
+    let factors: Vec<f32> = numbers.iter().map(|v| 1.0 / v).collect();
+    if !factors.iter().all(|f| f.is_normal()) {
+        return;
+    }
+    let (name, dtype) = (format!("{}/reciprocal", divisor.name), DType::F32);
+    let value = Value { name, dtype, quant: None, data: Some(Data::F32(factors).into()), ..divisor.clone() };
+    *kind = BinaryKind::Mul;
+    node.inputs[1] = t.add(value);
 }
 
 /// `dequantize → quantize` to a requantisation.

@@ -314,6 +314,10 @@ fn finish(
     let mut constants = Vec::new();
     for output in outputs {
         match c.entries.get(&output.name).cloned() {
+            Some(Entry::Value(id)) if c.rescaled.contains(&id) => {
+                let reason = "moved codes of 16 bits with a zero point off the middle: put a DequantizeLinear behind them";
+                unsupported.push(problem(&output.name, "output", reason.to_owned()));
+            }
             Some(Entry::Value(id)) => c.graph.outputs.push(id),
             Some(Entry::Constant(constant)) => {
                 constants.push((&output.name, c.graph.outputs.len(), constant))

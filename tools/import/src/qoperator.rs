@@ -126,6 +126,14 @@ impl Rewriter {
                 let b = self.dequantized(node, [1, 2, 3], Some(-1))?;
                 self.product(node, given(node, 0)?.to_owned(), b, given(node, 4));
             }
+            "DynamicQuantizeLSTM" if microsoft => {
+                let w = self.recurrent(node, 1, [8, 9])?;
+                let r = self.recurrent(node, 2, [10, 11])?;
+                let mut input = node.input.get(..8).unwrap_or(&node.input).to_vec();
+                input.splice(1..3, [w, r]);
+                let lstm = NodeProto { op_type: "LSTM".into(), domain: String::new(), input, ..node.clone() };
+                self.nodes.push(lstm);
+            }
             "MatMulIntegerToFloat" if microsoft => {
                 let a = self.dequantized(node, [0, 2, 4], None)?;
                 let b = self.dequantized(node, [1, 3, 5], Some(-1))?;
@@ -161,7 +169,11 @@ impl Rewriter {
     }
 
     fn tensor(&mut self, name: &str, data_type: DataType, raw_data: Vec<u8>) -> String {
-        let t = Some(TensorProto { data_type: data_type as i32, raw_data, ..Default::default() });
+        self.numbers(name, data_type, vec![], raw_data)
+    }
+
+    fn numbers(&mut self, name: &str, data_type: DataType, dims: Vec<i64>, raw_data: Vec<u8>) -> String {
+        let t = Some(TensorProto { data_type: data_type as i32, dims, raw_data, ..Default::default() });
         let value = AttributeProto {
             name: "value".into(),
             r#type: AttributeType::Tensor as i32,
@@ -218,6 +230,32 @@ impl Rewriter {
             name,
             axis.map(|a| int_attribute("axis", a)).into_iter().collect(),
         ))
+    }
+
+    /// Weights of a recurrent layer in float, in the order of ONNX: the integers at input `at` have a column for each row of that,
+    /// and a scale and a zero point for each direction, or for each column of it.
+    fn recurrent(&mut self, node: &NodeProto, at: usize, numbers: [usize; 2]) -> Option<String> {
+        let name = format!("{}/weights_{at}", node.output.iter().find(|name| !name.is_empty())?);
+        let shape = [0i64, 1, -1].iter().flat_map(|d| d.to_le_bytes()).collect();
+        let shape = self.numbers(&format!("{name}/shape"), DataType::Int64, vec![3], shape);
+        let mut real = |what: &str, x: &str| {
+            let to = vec![int_attribute("to", 1)];
+            self.push("Cast", vec![x.to_owned()], format!("{name}/{what}"), to)
+        };
+        let mut codes = real("codes", given(node, at)?);
+        let scale = real("scale", given(node, numbers[0])?);
+        let zero = given(node, numbers[1]).map(|zero| real("zero", zero));
+        let mut by_column = |what: &str, x: String| {
+            self.push("Reshape", vec![x, shape.clone()], format!("{name}/{what}"), vec![])
+        };
+        let scale = by_column("scales", scale);
+        if let Some(zero) = zero.map(|zero| by_column("zeros", zero)) {
+            codes = self.push("Sub", vec![codes, zero], format!("{name}/whole"), vec![]);
+        }
+        let columns = self.push("Mul", vec![codes, scale], format!("{name}/columns"), vec![]);
+        let mut perm = int_attribute("perm", 0);
+        (perm.r#type, perm.ints) = (AttributeType::Ints as i32, vec![0, 2, 1]);
+        Some(self.push("Transpose", vec![columns], name, vec![perm]))
     }
 
     /// The int32 bias at input `i`, if present: its scale is the product of the input's and the weights'.

@@ -401,3 +401,48 @@ fn constants_come_first() {
     let y = Executor::new(&graph).unwrap().run(&[x]).unwrap();
     assert_eq!(y[0].as_slice().unwrap(), [1.5, -2.0, 1.0, -0.5]);
 }
+
+/// Integers of a recurrent layer have a column for each row of ONNX's weights.
+#[test]
+fn dynamically_quantised_recurrent_layers_stand_for_float() {
+    let (inputs, units) = (3, 2);
+    let codes = |n: usize, step: usize| -> Vec<i32> { (0..n).map(|i| (i * step % 200) as i32).collect() };
+    let (w, r) = (codes(inputs * 4 * units, 37), codes(units * 4 * units, 59));
+    // A scale for each column of the input's weights, one for the state's.
+    let scales: Vec<f32> = (0..4 * units).map(|i| 0.002 + 0.001 * i as f32).collect();
+    let lstm = node(
+        "DynamicQuantizeLSTM",
+        &["x", "w", "r", "b", "", "", "", "", "ws", "wz", "rs", "rz"],
+        &["", "y"],
+        vec![int("hidden_size", units as i64)],
+    );
+    let lstm = NodeProto { domain: "com.microsoft".into(), ..lstm };
+    let bias: Vec<f32> = (0..8 * units).map(|i| 0.01 * i as f32).collect();
+    let more = vec![
+        bytes("w", &[1, inputs as i64, 4 * units as i64], 2, &w),
+        bytes("r", &[1, units as i64, 4 * units as i64], 2, &r),
+        reals("b", &[1, 8 * units as i64], bias.clone()),
+        reals("ws", &[1, 4 * units as i64], scales.clone()),
+        bytes("wz", &[1, 4 * units as i64], 2, &[100; 8]),
+        reals("rs", &[1], vec![0.004]),
+        bytes("rz", &[1], 2, &[90]),
+    ];
+    let real = |codes: &[i32], rows: usize, scale: &dyn Fn(usize) -> f32, zero: i32| -> Vec<f32> {
+        let columns = 4 * units;
+        let one = |o: usize, i: usize| (codes[i * columns + o] - zero) as f32 * scale(o);
+        (0..columns).flat_map(|o| (0..rows).map(move |i| (o, i))).map(|(o, i)| one(o, i)).collect()
+    };
+    let float = node("LSTM", &["x", "w", "r", "b"], &["", "y"], vec![int("hidden_size", units as i64)]);
+    let wanted = vec![
+        reals("w", &[1, 4 * units as i64, inputs as i64], real(&w, inputs, &|o| scales[o], 100)),
+        reals("r", &[1, 4 * units as i64, units as i64], real(&r, units, &|_| 0.004, 90)),
+        reals("b", &[1, 8 * units as i64], bias),
+    ];
+    let run = |nodes, more| {
+        let graph = import_bytes(&model(14, 1, &[4, 1, inputs as i64], nodes, more), "x").unwrap();
+        let x: Vec<f32> = (0..4 * inputs).map(|i| (i as f32 * 0.7).sin()).collect();
+        let x = ArrayD::from_shape_vec(IxDyn(&[4, 1, inputs]), x).unwrap();
+        Executor::new(&graph).unwrap().run(&[x]).unwrap()[0].iter().copied().collect::<Vec<f32>>()
+    };
+    assert_eq!(run(vec![lstm], more), run(vec![float], wanted));
+}

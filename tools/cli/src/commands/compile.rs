@@ -1,6 +1,7 @@
 //! `offshoot compile`: ONNX to `.off`.
 
 mod args;
+mod complete;
 mod fitting;
 mod judge;
 mod on_chip;
@@ -84,7 +85,14 @@ pub fn compile(
             warnings.extend(judge::verdict(snr, Some(report), args.allow_poor, oracle)?);
         }
     }
-    if made.precision == Precision::Int16x8 && !samples.is_empty() {
+    if complete::is_quantised(&graph) && !samples.is_empty() && !learns(args) {
+        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples, args.reset_every)?;
+        if let Some(snr) = outputs_snr_db {
+            let sequence = sequence(args, &graph);
+            let worst = || complete::worst(&graph, &made.calibrated, &samples, &args.keep_float, sequence);
+            warnings.extend(judge::verdict_on_completed(snr, args.allow_poor, worst)?);
+        }
+    } else if made.precision == Precision::Int16x8 && !samples.is_empty() {
         outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples, args.reset_every)?;
         if let Some(snr) = outputs_snr_db {
             let options = QuantizeOptions { sequence: sequence(args, &graph), ..QuantizeOptions::default() };
@@ -121,6 +129,11 @@ pub fn compile(
         signature: None,
     };
     Ok((file, report))
+}
+
+/// Whether layers of the file learn.
+fn learns(args: &Args) -> bool {
+    args.plan.is_some() || args.learn.is_some()
 }
 
 /// The samples but those of these indices; `None` if there are no such indices.
@@ -239,7 +252,7 @@ pub fn make(
         let help = "leave it out, or add --stateful for a network with recurrent layers";
         return Err(Failure::new(Kind::Usage, message, help));
     }
-    let quantised = graph.values.iter().any(|v| matches!(v.dtype, DType::I8 | DType::I16));
+    let quantised = complete::is_quantised(&graph);
     let int16 = graph.values.iter().any(|v| v.dtype == DType::I16);
     let own = if int16 { Precision::Int16x8 } else { Precision::Int8 };
     let precision = match args.precision.clone() {
@@ -280,25 +293,12 @@ pub fn make(
     let policy = precision.policy()?;
     let mut calibrated = Vec::new();
     // A layer that learns keeps the numbers that the file gives it.
-    // A TensorFlow Lite file says in float32 what its runtime computes so.
-    if quantised && !int16 && lowered.quantised && args.plan.is_none() && args.learn.is_none() {
-        let kept = quantize::meant(&lowered, &args.keep_float);
-        let ranges = match samples {
-            [] => HashMap::new(),
-            _ => {
-                let open = offshoot_import::open(&lowered);
-                quantize::ranges(&lowered, samples, &open).map_err(|e| quantise_failure(&e))?
-            }
-        };
-        let completed = offshoot_import::complete(lowered, &ranges, &kept);
-        (lowered, calibrated) =
-            completed.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    if quantised && !int16 && !learns(args) {
+        (lowered, calibrated) = complete::complete(lowered, samples, &args.keep_float)?;
     }
-    if quantised && !int16 && !samples.is_empty() && args.plan.is_none() && args.learn.is_none() {
-        let completed = quantize::complete(&lowered, samples, &args.keep_float);
-        let (graph, names) = completed.map_err(|e| quantise_failure(&e))?;
-        lowered = graph;
-        calibrated.extend(names);
+    if !quantised && precision != Precision::F32 && subs.is_empty() {
+        let made = passes::reciprocals(lowered);
+        lowered = made.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     }
     let learned = policy.learned().filter(|_| precision != Precision::F32 && !quantised);
     if let Some(learned) = learned {
@@ -452,7 +452,8 @@ pub fn make(
     }
     let kept_float = kept.map(|(remedy, int8)| {
         let int8 = offshoot_export::compile(&int8, &without_limits).ok();
-        KeptFloat::new(&remedy, int8.map(|c| c.report).as_ref(), &mut compiled.report)
+        let at = (&lowered, without_limits.core);
+        KeptFloat::new(&remedy, at, int8.map(|c| c.report).as_ref(), &mut compiled.report)
     });
     Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, kept_float, nested })
 }

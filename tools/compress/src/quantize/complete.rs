@@ -8,9 +8,7 @@ use offshoot_ir::grid::quant_of_range;
 use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, Value, ValueId};
 
 use super::calibrate::check;
-use super::clip::extremes;
-use super::reach::Reach;
-use super::simulate::capture;
+use super::measure;
 use super::source::is_meant;
 use super::tensors::real_values;
 use crate::Result;
@@ -37,16 +35,12 @@ pub fn complete(
     if ids.is_empty() {
         return Ok((graph.clone(), Vec::new()));
     }
-    let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
-    let outputs = capture(graph, &all, &ids, &Reach::whole(graph), None)?;
-    let mut ranges: HashMap<usize, Quant> = HashMap::new();
-    for (&n, batch) in candidates.iter().zip(&outputs) {
-        let ends: Option<Vec<(f32, f32)>> = batch.iter().map(extremes).collect();
-        let range = ends.map(|e| e.iter().fold((0.0f32, 0.0f32), |r, e| (r.0.min(e.0), r.1.max(e.1))));
-        if let Some((low, high)) = range.filter(|(low, high)| low.is_finite() && high.is_finite()) {
-            ranges.insert(n, quant_of_range(low, high));
-        }
-    }
+    let ranges = measure::ranges(graph, samples, &ids)?;
+    let range = |&n: &usize| {
+        let (low, high) = *ranges.get(&graph.nodes[n].output)?;
+        Some((n, quant_of_range(low, high)))
+    };
+    let ranges: HashMap<usize, Quant> = candidates.iter().filter_map(range).collect();
     Ok(rebuild(graph, &ranges))
 }
 

@@ -8,6 +8,7 @@ use offshoot::format::record::{self, ConvTiled};
 
 use super::parameters::{Lowering, requant_blob};
 use super::{Build, ConvForm, Offer, Shared, Workspace, scratch_of, tiled};
+use crate::choose::FLASH_RATE;
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
@@ -20,9 +21,14 @@ pub(crate) struct PackedTiles {
 }
 
 impl PackedTiles {
-    /// `None` if its weights have too many levels.
-    pub(crate) fn new(layer: &Shared) -> Lowering<Option<Self>> {
-        let Some(packed) = pack(&tiled::weights(layer)) else { return Ok(None) };
+    /// `None` if its weights have too many levels, or are so few that a byte saved costs more than [`FLASH_RATE`] instructions.
+    pub(crate) fn new(layer: &Shared, core: Core) -> Lowering<Option<Self>> {
+        let weights = tiled::weights(layer);
+        let Some(packed) = pack(&weights) else { return Ok(None) };
+        let saved = weights.len().saturating_sub(packed.bytes.len()) as f64;
+        if (core.packed(layer, packed.bits) - core.tiled(layer)) as f64 > FLASH_RATE * saved {
+            return Ok(None);
+        }
         let (conv, fixed) = tiled::settled(layer)?;
         Ok(Some(Self { layer: Shared::clone(layer), conv, fixed, packed }))
     }
@@ -43,7 +49,7 @@ impl ConvForm for PackedTiles {
         let record = self.record(workspace, 0);
         Ok(Offer {
             bytes: self.bytes() as u64,
-            instructions: core.packed(&self.layer),
+            instructions: core.packed(&self.layer, self.packed.bits),
             saved_by_strips: 0,
             scratch: scratch_of(&record)?.into(),
             in_place: self.layer.overlaps(&record),

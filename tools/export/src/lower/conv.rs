@@ -411,7 +411,7 @@ fn tiled_forms(
     let fixed = alone && !whole.learns;
     // A single pixel uses each weight once, so unpacking would take longer than all else.
     let may_pack = fixed && (c.prefer != Prefer::Speed || !whole.one_row());
-    match if may_pack { PackedTiles::new(tiles)? } else { None } {
+    match if may_pack { PackedTiles::new(tiles, c.core)? } else { None } {
         Some(packed) => forms.forms.push(of_tiles(Box::new(packed))),
         None => {
             forms.forms.push(of_tiles(Box::new(Tiled::new(tiles, weight)?)));

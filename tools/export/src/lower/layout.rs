@@ -5,6 +5,7 @@ use offshoot::format::record::{self, Axes, Axis, PadMode};
 use offshoot_ir::ValueId;
 
 use super::Context;
+use crate::blobs;
 use crate::forms::parameters::{Lowering, to_u16, to_u32};
 use crate::lowered::Tensor;
 
@@ -254,15 +255,27 @@ pub(super) fn pad(
     if let Some(mode) = mode {
         return pad_from_inside(c, &x, &y, before, after, mode);
     }
-    let (size, of_one) = unit(&y);
-    let value = fill_code(&y, value)?;
-    let len = to_u32(of_one * y.len(), "elements")?;
-    let r = record::Fill { dst: 0, len, size, value };
-    c.emit(Record::Fill(r), [None, None], &y, &[]);
+    fill(c, &y, value)?;
     let (src, dst) = (strides(&x.shape), strides(&y.shape));
     let begin: i64 = before.iter().zip(&dst).map(|(&b, &stride)| b as i64 * stride).sum();
     let axes: Vec<Stride> = (0..x.shape.len()).map(|i| (x.shape[i], src[i], dst[i])).collect();
     copy(c, &x, 0, &y, begin, &axes)
+}
+
+/// Fills a tensor with a number.
+fn fill(c: &mut Context<'_>, y: &Tensor, value: f32) -> Lowering {
+    let (size, of_one) = unit(y);
+    if let Ok(value) = fill_code(y, value) {
+        let len = to_u32(of_one * y.len(), "elements")?;
+        let r = record::Fill { dst: 0, len, size, value };
+        c.emit(Record::Fill(r), [None, None], y, &[]);
+        return Ok(());
+    }
+    // The two bytes of its code differ: they are copied from a constant.
+    let one = c.temp(&vec![1; y.shape.len()], y.dtype, y.scale, y.zp)?;
+    let blob = c.blob(blobs::halves(&[code(y, value) as i16]), [0, 0])?;
+    c.emit(Record::Constant(record::Constant { dst: 0, len: 2, blob }), [None, None], &one, &[]);
+    expand_into(c, &one, y)
 }
 
 fn pad_from_inside(

@@ -42,7 +42,7 @@ struct Known<'g> {
     inside: HashSet<ValueId>,
     /// Outputs of layers with int8 weights, or with weights that become so.
     layers: HashSet<ValueId>,
-    /// Whether a Quantize or a layer with int8 weights depends on the tensor.
+    /// Whether a Quantize or a layer with int8 weights depends on the tensor, or a layer whose output has a measured range.
     leads: Vec<bool>,
     /// Ranges that samples gave.
     measured: &'g HashMap<ValueId, (f32, f32)>,
@@ -57,7 +57,7 @@ pub(super) fn add(
 ) -> (Graph, Option<Vec<String>>) {
     let functions = functions(&table);
     let graph = table.into_graph();
-    let found = Known::of(&graph, &functions, ranges).missing(kept, false);
+    let found = Known::of(&graph, &functions, ranges, false).missing(kept, false);
     if found.is_empty() {
         return (graph, None);
     }
@@ -77,7 +77,7 @@ pub fn open(graph: &Graph) -> Vec<ValueId> {
     let functions = functions(&table);
     let ranges = HashMap::new();
     let mut found: Vec<ValueId> =
-        Known::of(graph, &functions, &ranges).missing(&HashSet::new(), true).into_keys().collect();
+        Known::of(graph, &functions, &ranges, true).missing(&HashSet::new(), true).into_keys().collect();
     found.sort_unstable();
     found
 }
@@ -107,6 +107,7 @@ impl<'g> Known<'g> {
         graph: &'g Graph,
         functions: &'g HashMap<ValueId, Part>,
         measured: &'g HashMap<ValueId, (f32, f32)>,
+        all: bool,
     ) -> Self {
         let mut readers = vec![Vec::new(); graph.values.len()];
         for (n, node) in graph.nodes.iter().enumerate() {
@@ -133,8 +134,9 @@ impl<'g> Known<'g> {
         }
         let mut of_functions: HashMap<ValueId, Range> = HashMap::new();
         for node in graph.nodes.iter().rev() {
-            let layer =
-                is_linear(&node.op) && node.inputs.get(1).is_some_and(|w| graph.value(*w).dtype == DType::I8);
+            let weights = node.inputs.get(1).filter(|_| is_linear(&node.op)).map(|w| graph.value(*w));
+            let ranged = all || measured.contains_key(&node.output);
+            let layer = weights.is_some_and(|w| w.dtype == DType::I8 || ranged && w.data.is_some());
             let leads = matches!(node.op, Op::Quantize) || layer || known.leads[node.output.0 as usize];
             for id in &node.inputs {
                 known.leads[id.0 as usize] |= leads;
@@ -316,8 +318,7 @@ impl<'g> Known<'g> {
                     || self.has_int8_form(node)
                         && node.inputs.iter().all(reads_int8)
                         && node.inputs.iter().any(|id| int8.contains(id)));
-            let counts =
-                self.leads[y.0 as usize] || is_linear(&node.op) && (all || self.measured.contains_key(&y));
+            let counts = self.leads[y.0 as usize] || all || self.measured.contains_key(&y);
             if able && counts && !self.inside.contains(&y) && !kept.contains(&y) {
                 take(&mut int8, y, natural(&node.op));
             }

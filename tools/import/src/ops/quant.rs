@@ -1,13 +1,14 @@
 //! QuantizeLinear, DequantizeLinear. uint8 becomes int8 by subtracting 128 from values and zero points, which is
-//! exact. Activations of 2 and 4 bits are int8 within narrower bounds. Those of 16 bits are int16 if they are symmetric: uint16
-//! then becomes int16 by subtracting 32768. With any other zero point, or scales per channel, they are whole numbers in float32,
-//! because int16 kernels have none. Weights with a scale per block are float32; the exporter stores them in few bits.
+//! exact. Activations of 2 and 4 bits are int8 within narrower bounds. Those of 16 bits are int16: uint16 with its zero point in
+//! the middle by subtracting 32768. With any other zero point, which int16 kernels do not have, the steps around zero are up to
+//! twice as wide, within the bounds of the file; where codes leave the graph, and with scales per channel, they are whole
+//! numbers in float32. Weights with a scale per block are float32; the exporter stores them in few bits.
 
 use offshoot_ir::{BinaryKind, DType, ElementaryKind, Op, Quant, UnaryKind, ValueId};
 
 use super::blocks;
 use crate::constant::{Constant, Elements, Short};
-use crate::context::{Context, Entry, Importing, Onnx, axis};
+use crate::context::{Context, Entry, Importing, Onnx, Twin, axis};
 
 /// The int8 zero point that corresponds to 0 in uint8.
 const UNSIGNED: i32 = -128;
@@ -33,15 +34,22 @@ impl Kind {
     }
 }
 
-/// The scale of what becomes int16: one scale, and the zero point in the middle of the type.
-fn int16(kind: Kind, quant: &Quant) -> Option<Quant> {
-    let middle = match kind {
-        Kind::Short(Short::I16) => 0,
-        Kind::Short(Short::U16) => MIDDLE,
-        _ => return None,
-    };
-    let fits = quant.axis.is_none() && quant.zero_point == [middle];
-    fits.then(|| Quant::per_tensor(quant.scale[0], 0))
+/// The scale of what becomes int16, of which there is one, and whether the codes are those of the file: the zero point lies in the
+/// middle of the type. Else the far end of the file's range takes the last code.
+fn int16(kind: Kind, quant: &Quant) -> Option<(Quant, bool)> {
+    let Kind::Short(short @ (Short::I16 | Short::U16)) = kind else { return None };
+    let (least, most) = short.range();
+    let middle = if short == Short::U16 { MIDDLE } else { 0 };
+    let &[zero] = &quant.zero_point[..] else { return None };
+    if quant.axis.is_some() || !(least..=most).contains(&zero) {
+        return None;
+    }
+    if zero == middle {
+        return Some((Quant::per_tensor(quant.scale[0], 0), true));
+    }
+    let far = f64::from((zero - least).max(most - zero));
+    let scale = (f64::from(quant.scale[0]) * far / f64::from(i16::MAX)) as f32;
+    scale.is_normal().then(|| (Quant::per_tensor(scale, 0), false))
 }
 
 /// What a QuantizeLinear makes: decided by its zero point's type, then by `output_dtype`; uint8 is ONNX's default.
@@ -141,10 +149,12 @@ pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let short = c.graph.value(x).dtype == DType::I16;
     let absent = if c.is_unsigned(x) && !short { UNSIGNED } else { 0 };
     let mut quant = parameters(c, onnx, shape.len(), absent)?;
-    if short && c.is_unsigned(x) {
-        quant.zero_point.iter_mut().for_each(|zero| *zero = zero.saturating_sub(MIDDLE));
-    }
     check_axis(&quant, &shape)?;
+    if short {
+        let of = if c.is_unsigned(x) { Short::U16 } else { Short::I16 };
+        let carried = int16(Kind::Short(of), &quant);
+        quant = carried.ok_or("an activation of 16 bits with scales per channel")?.0;
+    }
     match c.graph.value(x).dtype {
         DType::I8 | DType::I16 => {}
         DType::F32 => return real_of_whole(c, onnx, x, &quant),
@@ -204,7 +214,8 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if quant.zero_point.iter().any(|z| !(least..=most).contains(z)) {
         return Err("a zero point outside the range of its type".into());
     }
-    let int16 = int16(kind, &quant);
+    let codes = c.lasting.as_ref().is_none_or(|names| onnx.output(0).is_some_and(|y| names.contains(y)));
+    let int16 = int16(kind, &quant).filter(|(_, exact)| *exact || !codes);
     if let Kind::Short(short) = kind
         && short.bits() > 8
         && int16.is_none()
@@ -216,33 +227,41 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     }
     // An exporter that gives every reader its own pair quantises the same tensor several times.
     let unsigned = matches!(kind, Kind::U8 | Kind::Short(Short::U16));
-    let shared = int16.is_some() || !matches!(kind, Kind::Short(_));
+    let exact = int16.as_ref().map_or(!matches!(kind, Kind::Short(_)), |(_, exact)| *exact);
     let dtype = if int16.is_some() { DType::I16 } else { DType::I8 };
-    let quant = int16.unwrap_or(quant);
+    let real = |q: i32| (q - quant.zero_point[0]) as f32 * quant.scale[0];
+    let bounds = (!exact).then(|| UnaryKind::Clip { min: real(least), max: real(most) });
+    let quant = int16.map_or(quant, |(quant, _)| quant);
     let source = x;
-    let twin = c
-        .quantised
-        .get(&source)
-        .into_iter()
-        .flatten()
-        .copied()
-        .filter(|id| shared && c.graph.value(*id).dtype == dtype)
-        .find(|id| c.graph.value(*id).quant.as_ref() == Some(&quant) && c.is_unsigned(*id) == unsigned);
-    if let Some(twin) = twin {
+    let twin = c.quantised.get(&source).into_iter().flatten().find(|twin| {
+        let value = c.graph.value(twin.id);
+        let same = value.dtype == dtype && value.quant.as_ref() == Some(&quant);
+        same && c.is_unsigned(twin.id) == unsigned && twin.bounds == bounds
+    });
+    if let Some(twin) = twin.map(|twin| twin.id) {
         return c.bind(onnx, 0, Entry::Value(twin));
     }
-    if !shared {
-        let real = |q: i32| (q - quant.zero_point[0]) as f32 * quant.scale[0];
-        let bounds = UnaryKind::Clip { min: real(least), max: real(most) };
-        x = c.emit(onnx, Op::Unary(bounds), vec![x], None, &format!("{}/bounds", onnx.name))?;
+    let name = format!("{}/bounds", onnx.name);
+    match &bounds {
+        // Operators that cannot clip write all integers, and so does a graph input.
+        Some(bounds) if dtype == DType::I16 && !c.clips(x) => {
+            let whole = c.emit(onnx, Op::Quantize, vec![x], None, &format!("{}/whole", onnx.name))?;
+            let value = c.graph.value_mut(whole);
+            (value.dtype, value.quant) = (dtype, Some(quant.clone()));
+            x = c.emit(onnx, Op::Dequantize, vec![whole], None, &format!("{}/real", onnx.name))?;
+            x = c.emit(onnx, Op::Unary(*bounds), vec![x], None, &name)?;
+        }
+        Some(bounds) => x = c.emit(onnx, Op::Unary(*bounds), vec![x], None, &name)?,
+        None => {}
     }
     c.finish(onnx, Op::Quantize, vec![x], None, 0)?;
     let name = onnx.output(0).unwrap_or_default();
     if let Ok(Entry::Value(id)) = c.entry(name) {
         let id = *id;
         (c.graph.value_mut(id).dtype, c.graph.value_mut(id).quant) = (dtype, Some(quant));
-        if shared {
-            c.quantised.entry(source).or_default().push(id);
+        c.quantised.entry(source).or_default().push(Twin { id, bounds });
+        if !exact && dtype == DType::I16 {
+            c.rescaled.insert(id);
         }
         if unsigned {
             c.unsigned.insert(id);

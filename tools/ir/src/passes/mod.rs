@@ -16,6 +16,7 @@ mod noop;
 mod pad;
 mod patterns;
 mod prune;
+mod reciprocal;
 mod recurrent;
 mod reduce;
 mod reshape;
@@ -30,6 +31,7 @@ mod transpose;
 use serde::Serialize;
 
 pub use io_format::{float_io, integer_io};
+pub use reciprocal::reciprocals;
 
 use crate::{Graph, Result};
 

@@ -50,12 +50,24 @@ fn written_out(g: &Graph, index: &Index, node: &Node) -> Option<(ValueId, usize)
     let shifted = from(x).and_then(|n| match n.op {
         Op::Binary { kind: BinaryKind::Sub, activation: Activation::None } => {
             let (x, most) = (n.inputs[0], n.inputs[1]);
-            let of_row = reduced(g, index, most, x, ReduceKind::Max) == Some(axis);
+            let of_row = reduced(g, index, most, x, ReduceKind::Max) == Some(axis)
+                || codes(g, index, [most, x])
+                    .is_some_and(|[most, x]| reduced(g, index, most, x, ReduceKind::Max) == Some(axis));
             (of_row && g.value(x).shape == value.shape).then_some(x)
         }
         _ => None,
     });
     Some((shifted.unwrap_or(x), axis))
+}
+
+/// The integers of two dequantised tensors, if they stand for the same numbers.
+fn codes(g: &Graph, index: &Index, real: [ValueId; 2]) -> Option<[ValueId; 2]> {
+    let before = |id: ValueId| {
+        let node = &g.nodes[index.producer(id)?];
+        matches!(node.op, Op::Dequantize).then_some(node.inputs[0])
+    };
+    let (a, b) = (before(real[0])?, before(real[1])?);
+    (g.value(a).quant == g.value(b).quant).then_some([a, b])
 }
 
 /// The single axis, kept with extent 1, along which `id` is the reduction `kind` of `of`.
@@ -114,6 +126,30 @@ mod tests {
             assert_eq!(names(&g), ["softmax"], "{shifted} {by_reciprocal}");
             assert_eq!(g.nodes[0].op, Op::Softmax { axis: 2 });
             assert_eq!(g.nodes[0].inputs, g.inputs);
+        }
+    }
+
+    /// Dequantisation sinks below a maximum.
+    #[test]
+    fn the_maximum_may_be_that_of_codes() {
+        for (scale, whole) in [(0.5, true), (0.25, false)] {
+            let mut b = Build::default();
+            let real = b.input(&[1, 3]);
+            let q = b.node(Op::Quantize, &[real], &[1, 3]);
+            let m = b.node(Op::Reduce { kind: ReduceKind::Max, axes: vec![1] }, &[q], &[1, 1]);
+            let x = b.node(Op::Dequantize, &[q], &[1, 3]);
+            let most = b.node(Op::Dequantize, &[m], &[1, 1]);
+            let z = b.node(op(BinaryKind::Sub), &[x, most], &[1, 3]);
+            let e = b.node(Op::Unary(UnaryKind::Exp), &[z], &[1, 3]);
+            let s = b.node(Op::Reduce { kind: ReduceKind::Sum, axes: vec![1] }, &[e], &[1, 1]);
+            let y = b.node(op(BinaryKind::Div), &[e, s], &[1, 3]);
+            let mut g = b.finish(&[y]);
+            for (id, scale) in [(q, 0.5), (m, scale)] {
+                (g.value_mut(id).dtype, g.value_mut(id).quant) =
+                    (DType::I8, Some(crate::Quant::per_tensor(scale, 3)));
+            }
+            let g = run(g).expect("runs").prune_unreachable();
+            assert_eq!(names(&g).contains(&"sub"), !whole, "{:?}", names(&g));
         }
     }
 

@@ -7,6 +7,7 @@ use offshoot_ir::Graph;
 use offshoot_target::Target;
 use rayon::prelude::*;
 
+use super::complete::is_quantised;
 use crate::batch::{self, Inputs, Sequences};
 use crate::encode::Encoded;
 use crate::failure::{Context, Failure, Kind, Result};
@@ -20,7 +21,7 @@ const POOR_DB: f64 = 10.0;
 /// Most samples to run.
 const MOST_SAMPLES: usize = 256;
 
-/// Signal-to-noise ratio in dB of the compiled file's outputs against the float network's, on the calibration samples
+/// Signal-to-noise ratio in dB of the compiled file's outputs against those of the network as it was given, on the calibration samples
 /// (evenly thinned to [`MOST_SAMPLES`]; the first ones if the file keeps state). Both carry the state from sample to sample and
 /// reset it after `reset_every`. The lowest of several outputs; `None` if no output can be compared because
 /// they are integers or all zero.
@@ -65,22 +66,25 @@ pub(super) fn outputs_snr_db(
     let sums: Vec<(f64, f64)> = energies.iter().map(|e| pooled(e)).collect();
     let compared =
         ports.iter().zip(&sums).filter(|(port, (signal, _))| port.dtype != DType::I32 && *signal > 0.0);
-    // Clamped to ±200, since JSON has no infinity.
-    let decibels = |(signal, noise): (f64, f64)| match 10.0 * (signal / noise).log10() {
-        snr if snr.is_nan() => -200.0,
-        snr => snr.clamp(-200.0, 200.0),
-    };
     Ok(compared.map(|(_, sums)| decibels(*sums)).min_by(f64::total_cmp))
 }
 
-/// Outputs of the float network, which carries its state through `sequence` samples.
+/// Signal-to-noise ratio in dB, clamped to ±200, since JSON has no infinity.
+pub(super) fn decibels((signal, noise): (f64, f64)) -> f64 {
+    match 10.0 * (signal / noise).log10() {
+        snr if snr.is_nan() => -200.0,
+        snr => snr.clamp(-200.0, 200.0),
+    }
+}
+
+/// Outputs of the network as it was given: of a float network, or of a quantised one with its roundings. It carries its state through `sequence` samples.
 fn float_outputs(
     float: &Graph,
     samples: &[&Vec<ArrayD<f32>>],
     sequence: Option<usize>,
 ) -> Result<Vec<Vec<ArrayD<f32>>>> {
     const HELP: &str = "this is a bug in Offshoot: report it with the model";
-    if sequence.is_some() {
+    if sequence.is_some() || is_quantised(float) {
         return simulate_sequences(float, samples, sequence).or_fail(Kind::Internal, HELP);
     }
     let executor = offshoot_reference::Executor::new(float).or_fail(Kind::Internal, HELP)?;
@@ -114,6 +118,39 @@ pub(super) fn verdict(
     let way_out = format!(
         "keep it in float with --keep-float '{keep}' (a name or a kind, repeatable), give more typical --calib \
          samples, or use --precision f32"
+    );
+    if snr < POOR_DB && !allow_poor {
+        let help = format!("{way_out}; --allow-poor writes the file anyway");
+        return Err(Failure::new(Kind::Accuracy, message, help));
+    }
+    Ok(Some(format!("{message}; {way_out}")))
+}
+
+/// The warning for outputs of a completed file with this ratio against those of the file as it was written, if there is one.
+/// `worst`: [`super::complete::worst`].
+///
+/// # Errors
+/// The outputs are mostly noise, and `allow_poor` is not set.
+pub(super) fn verdict_on_completed(
+    snr: f64,
+    allow_poor: bool,
+    worst: impl FnOnce() -> Result<Option<(String, f64)>>,
+) -> Result<Option<String>> {
+    if snr >= DOUBTFUL_DB {
+        return Ok(None);
+    }
+    let worst = worst()?;
+    let named = worst.as_ref().map_or(String::new(), |(name, db)| {
+        format!("; the range of operator `{name}`, which the samples gave, hurts most: without it {db:.1} dB")
+    });
+    let message = format!(
+        "the outputs have a signal-to-noise ratio of only {snr:.1} dB against those of the quantised file as it was \
+         written{named}"
+    );
+    let keep = worst.map_or("NAME".into(), |(name, _)| name);
+    let way_out = format!(
+        "keep it in float with --keep-float '{keep}' (a name or a kind, repeatable), give more typical --calib samples, \
+         or leave --calib out"
     );
     if snr < POOR_DB && !allow_poor {
         let help = format!("{way_out}; --allow-poor writes the file anyway");

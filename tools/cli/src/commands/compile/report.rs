@@ -3,7 +3,7 @@
 use offshoot_compress::nest::NestReport;
 use offshoot_compress::quantize::{self, QuantizeReport};
 use offshoot_export::branch_costs::BranchCost;
-use offshoot_export::{CompileReport, Compiled, Fallback};
+use offshoot_export::{CompileReport, Compiled, Core, Fallback};
 use offshoot_ir::Graph;
 use offshoot_ir::passes::PassReport;
 use offshoot_report::Table;
@@ -86,9 +86,11 @@ pub struct KeptFloat {
 }
 
 impl KeptFloat {
-    /// `int8`: the file without them. `compiled` is the file with them; its list of fallbacks gets their reason.
+    /// `int8`: the file without them. `compiled` is the file with them, compiled for a core from `graph`; its list of fallbacks gets
+    /// their reason.
     pub(super) fn new(
         remedy: &quantize::Remedy,
+        (graph, core): (&Graph, Core),
         int8: Option<&CompileReport>,
         compiled: &mut CompileReport,
     ) -> Self {
@@ -100,11 +102,9 @@ impl KeptFloat {
             match compiled.fallbacks.iter_mut().find(|f| f.node == *name) {
                 Some(fallback) => fallback.reason.clone_from(&reason),
                 None => {
-                    let operators = compiled.operators.iter();
-                    let kind =
-                        operators.filter(|o| o.name == *name).map(|o| o.kind).next().unwrap_or("operator");
-                    let (node, operator, reason) = (name.clone(), kind.to_owned(), reason.clone());
-                    compiled.fallbacks.push(Fallback { node, operator, reason });
+                    let node = graph.nodes.iter().find(|n| n.name == *name);
+                    let fallback = node.map(|node| Fallback::of(graph, node, reason.clone(), core));
+                    compiled.fallbacks.extend(fallback);
                 }
             }
         }
@@ -182,9 +182,14 @@ impl Outcome for Report {
             text.push_str(&format!("output scale from the calibration samples: `{layer}`\n"));
         }
         for fallback in &c.fallbacks {
+            let int8 = fallback.int8_instructions.map(|n| format!("; in int8 {}", thousands(n)));
             text.push_str(&format!(
-                "kept in float: {} `{}`: {}\n",
-                fallback.operator, fallback.node, fallback.reason
+                "kept in float: {} `{}`: {} (about {} instructions{})\n",
+                fallback.operator,
+                fallback.node,
+                fallback.reason,
+                thousands(fallback.instructions),
+                int8.unwrap_or_default()
             ));
         }
         if let Some(kept) = &self.kept_float {
