@@ -344,7 +344,7 @@ fn current_files() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A file without operators whose learning records have every variant of every type, among six of them: head `i`.
+/// A file without operators whose learning records have every variant of every type, among eight of them: head `i`.
 fn learning_records(i: usize) -> Vec<u8> {
     let schedules = [
         Schedule::Constant,
@@ -359,6 +359,8 @@ fn learning_records(i: usize) -> Vec<u8> {
         HeadKind::LeastSquares { ridge: 1e-3, forgetting: 0.99, balance: true },
         HeadKind::Simplex { step: 0.3 },
         HeadKind::Boosted { step: 0.5 },
+        HeadKind::Anomaly { diagonal: true, window: 90.0, false_alarms: 50, scores: 300 },
+        HeadKind::Regression { ridge: 0.5, forgetting: 0.99 },
     ];
     let rules = LocalRule::ALL;
     let projections = [
@@ -410,7 +412,7 @@ fn learning_records(i: usize) -> Vec<u8> {
             steps: 0,
             at: 44,
         }),
-        classifier: (i < 6).then(|| ClassifierHead {
+        classifier: (i < heads.len()).then(|| ClassifierHead {
             kind: heads[i],
             classes: 300,
             taps: 2,
@@ -466,7 +468,7 @@ fn the_second_reader_lists_what_the_runtime_decodes() {
     for path in fixtures(VERSION) {
         check(&path.display().to_string(), &std::fs::read(&path).unwrap());
     }
-    for i in 0..7 {
+    for i in 0..9 {
         check(&format!("learning records {i}"), &learning_records(i));
     }
     println!("{listed} records of {} kinds are listed alike", kinds.len());

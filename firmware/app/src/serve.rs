@@ -11,10 +11,11 @@ use core::hint::black_box;
 #[cfg(not(feature = "signed"))]
 use core::marker::PhantomData;
 use embedded_io::{Read, Write};
-use offshoot::Engine;
+use offshoot::engine::StepReport;
 use offshoot::format::header::VERSION;
 use offshoot::store::Store;
 use offshoot::store::nor_flash::NorFlash;
+use offshoot::{Engine, Error};
 use offshoot::wire::{
     CHUNK_MAX, ErrorCode, Failure, Info, Mode, ModelInfo, Request, Response, RunReport, StoreReport,
     TrainStepReport, crc32,
@@ -150,6 +151,7 @@ fn without_model<S: Read + Write, C: Clock, K, F>(
                 | Request::ReadOutput { .. }
                 | Request::LearnBegin
                 | Request::Learn { .. }
+                | Request::Fit { .. }
                 | Request::ReadLearned { .. }
                 | Request::Select { .. }
                 | Request::Save
@@ -276,6 +278,13 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                     Err(failure) => Err(failure),
                 },
                 Request::LearnBegin => return State::Learn(source, false),
+                Request::Fit { targets } => match fit(&mut engine, clock, gauge, targets) {
+                    Ok(report) => {
+                        link.send(&Response::TrainStep(report));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
                 Request::Learn { label } => match learn(&mut engine, clock, gauge, label) {
                     Ok(report) => {
                         link.send(&Response::TrainStep(report));
@@ -380,12 +389,49 @@ fn learn<C: Clock, K: StackGauge>(
     gauge: &mut K,
     label: u16,
 ) -> Result<TrainStepReport, Failure> {
+    step(engine, clock, gauge, |engine| engine.learn(label))
+}
+
+/// A train step towards real targets.
+#[cfg(feature = "head-regression")]
+fn fit<C: Clock, K: StackGauge>(
+    engine: &mut Engine<'_, '_>,
+    clock: &mut C,
+    gauge: &mut K,
+    targets: &[u8],
+) -> Result<TrainStepReport, Failure> {
+    let mut numbers = [0.0; offshoot::learn::heads::MAX_OUTPUTS];
+    let given = numbers.get_mut(..targets.len() / 4).ok_or(Failure::new(ErrorCode::Length, 0))?;
+    for (number, bytes) in given.iter_mut().zip(targets.chunks_exact(4)) {
+        *number = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    step(engine, clock, gauge, |engine| engine.fit(given))
+}
+
+/// Firmware without the head refuses models with one, so nothing is learned.
+#[cfg(not(feature = "head-regression"))]
+fn fit<C, K>(
+    _engine: &mut Engine<'_, '_>,
+    _clock: &mut C,
+    _gauge: &mut K,
+    _targets: &[u8],
+) -> Result<TrainStepReport, Failure> {
+    Err(Failure::new(ErrorCode::NotLearning, 0))
+}
+
+/// A measured train step.
+fn step<C: Clock, K: StackGauge>(
+    engine: &mut Engine<'_, '_>,
+    clock: &mut C,
+    gauge: &mut K,
+    take: impl FnOnce(&mut Engine<'_, '_>) -> Result<StepReport, Error>,
+) -> Result<TrainStepReport, Failure> {
     let reading_cost = reading_cost(clock);
     engine.paint(PAINT);
     let depth = gauge.paint();
     clock.restart();
     let start = clock.now();
-    let result = black_box(&mut *engine).learn(label);
+    let result = take(black_box(&mut *engine));
     let end = clock.now();
     let stack = depth_of(gauge, depth)?;
     let report = result?;

@@ -229,6 +229,27 @@ pub enum HeadKind {
     Boosted {
         step: f32,
     },
+    /// What is normal. Two classes: normal and anomalous.
+    #[cfg(feature = "head-anomaly")]
+    Anomaly {
+        /// Whether only variances are kept, and no covariances.
+        diagonal: bool,
+        /// Number of normal samples after which older ones fade. Infinite: none fades.
+        window: f32,
+        /// Greatest rate of false alarms, in units of 1/10000.
+        false_alarms: u16,
+        /// Number of scores that the threshold rests on.
+        scores: u16,
+    },
+    /// Keeps the number of the variant behind it. No head is of this kind.
+    #[cfg(all(feature = "head-regression", not(feature = "head-anomaly")))]
+    Absent,
+    /// Real targets: the head adds to the network's first output. Its "classes" are the elements of that.
+    #[cfg(feature = "head-regression")]
+    Regression {
+        ridge: f32,
+        forgetting: f32,
+    },
 }
 
 /// Features for a [`ClassifierHead`]: the mean of each channel over all pixels, taken from the input of an operator

@@ -32,10 +32,17 @@
 //! | [`LeastSquares`] | c(n + 2) + (n + 1)(n + 4)/2 | n² + 2cn | ridge regression, exact after each step |
 //! | [`Boosted`] | c(n + 3) | 2cn | one linear classifier per block, fitted to the residual of the blocks before it |
 //!
+//! `Anomaly` (feature `head-anomaly`) learns from normal samples alone what is normal: mean and covariance, and a threshold with a stated
+//! rate of false alarms. `Regression` (feature `head-regression`) learns real targets by recursive least squares.
+//!
 //! [`Head::state`] returns everything a head has learned as one slice; [`Head::resume`] restores it.
 
+#[cfg(feature = "head-anomaly")]
+pub use offshoot_learn::heads::{Anomaly, AnomalyOptions};
 pub use offshoot_learn::heads::{
     Boosted, BoostedOptions, Head, HeadError, Lda, LdaOptions, LeastSquares, LeastSquaresOptions,
     NearestMean, NearestMeanI8, NearestMeanOptions, Shrinkage, Simplex, SimplexOptions, Softmax,
     SoftmaxOptions, best,
 };
+#[cfg(feature = "head-regression")]
+pub use offshoot_learn::heads::{Regression, RegressionOptions};

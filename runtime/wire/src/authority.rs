@@ -45,6 +45,7 @@ impl Request<'_> {
             | Request::Reset
             | Request::LearnBegin
             | Request::Learn { .. }
+            | Request::Fit { .. }
             | Request::ReadLearned { .. }
             | Request::Select { .. }
             | Request::Save

@@ -107,6 +107,12 @@ pub enum Request<'a> {
     WriteLearned,
     /// Begins a session of authorised requests ([`crate::authority`]). Answer: [`Response::Challenge`].
     Challenge,
+    /// Takes one train step towards real targets on the inputs, which it consumes. Answer: [`Response::TrainStep`].
+    Fit {
+        /// One float32 for each element of the first output, little-endian.
+        #[serde(borrow)]
+        targets: &'a [u8],
+    },
 }
 
 /// What a run measures.
@@ -482,8 +488,8 @@ mod tests {
     /// The bytes of every message. If they change, the protocol has changed: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 7);
-        let requests: [(Request<'_>, &[u8]); 21] = [
+        assert_eq!(PROTOCOL_VERSION, 8);
+        let requests: [(Request<'_>, &[u8]); 22] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
             (Request::LoadChunk { offset: 1, data: &[7, 8] }, &[2, 1, 2, 7, 8]),
@@ -505,6 +511,7 @@ mod tests {
             (Request::Course { steps: 300 }, &[18, 0xac, 2]),
             (Request::WriteLearned, &[19]),
             (Request::Challenge, &[20]),
+            (Request::Fit { targets: &[7, 8, 9, 10] }, &[21, 4, 7, 8, 9, 10]),
         ];
         for (message, bytes) in requests {
             let mut buffer = [0; 64];

@@ -4,7 +4,7 @@ use offshoot_base::crc::Crc32;
 
 /// Version of the messages. A device answers a frame of another version with [`crate::ErrorCode::Protocol`]. Every change of a
 /// message raises it; golden bytes in the tests of `message` detect such a change.
-pub const PROTOCOL_VERSION: u8 = 7;
+pub const PROTOCOL_VERSION: u8 = 8;
 
 /// Longest frame on the wire in bytes, delimiter included.
 pub const FRAME_MAX: usize = 1024;

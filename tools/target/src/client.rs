@@ -231,6 +231,21 @@ impl<T: Transport> Client<T> {
         })
     }
 
+    /// Takes one train step towards real targets.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn fit(&mut self, targets: &[f32]) -> Result<TrainStepReport, ClientError> {
+        // As for `learn`.
+        const NAME: &str = "fit";
+        let bytes: Vec<u8> = targets.iter().flat_map(|t| t.to_le_bytes()).collect();
+        self.send(NAME, &Request::Fit { targets: &bytes })?;
+        self.answer(NAME, self.run_timeout, |answer| match answer {
+            Response::TrainStep(report) => Some(report),
+            _ => None,
+        })
+    }
+
     /// Selects another network of the file; returns the cost of switching.
     ///
     /// # Errors

@@ -65,6 +65,13 @@ pub trait Device {
     /// As [`Self::run`]; also if there is no such class, or learning has not started.
     fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<TrainStepReport, TargetError>;
 
+    /// Takes one train step on `inputs` towards real `targets`, one for each element of the first output. [`Self::scores`] then
+    /// gives the predictions from before the step.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; also if the model has no head that learns real targets, or learning has not started.
+    fn fit(&mut self, inputs: &[&[u8]], targets: &[f32]) -> Result<TrainStepReport, TargetError>;
+
     /// All bytes that learning has changed. They are equal on all devices that learned the same samples.
     ///
     /// # Errors

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use offshoot::format::{header::HeaderView, learn::TrainablePart, requires};
+use offshoot::format::{
+    header::HeaderView,
+    learn::{HeadKind, TrainablePart},
+    requires,
+};
 use offshoot::{Model, operators};
 
 use crate::{Board, TargetError};
@@ -29,6 +33,12 @@ pub fn runtime_features(off: &[u8], model: &Model<'_>) -> Result<Vec<String>, of
     }
     if let Some(learning) = model.learning() {
         features.insert("learn");
+        if let Some(HeadKind::Anomaly { .. }) = learning.head.classifier.map(|c| c.kind) {
+            features.insert("head-anomaly");
+        }
+        if let Some(HeadKind::Regression { .. }) = learning.head.classifier.map(|c| c.kind) {
+            features.insert("head-regression");
+        }
         // These compute in float32, whatever the network's number format.
         let low_rank = learning.layers().any(|l| matches!(l.repr.part, TrainablePart::LowRank { .. }));
         if learning.head.classifier.is_some() || learning.head.normalizer.is_some() || low_rank {

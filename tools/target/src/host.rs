@@ -2,7 +2,7 @@
 
 use crate::TargetError;
 use crate::device::{Device, DeviceInfo, OperatorProfile, Profile};
-use offshoot::engine::TrainState;
+use offshoot::engine::{StepReport, TrainState};
 use offshoot::trace::{NoObserver, Observer, OpInfo};
 use offshoot::wire::{TrainStepReport, crc32};
 use offshoot::{AlignedBytes, Engine, Model};
@@ -166,15 +166,11 @@ impl Device for HostDevice {
     }
 
     fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<TrainStepReport, TargetError> {
-        let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
-        let (mut engine, _) = loaded.engine(inputs)?;
-        engine.paint(PAINT);
-        let report = engine.learn(label)?;
-        let (state, arena) = (engine.state(), engine.used(PAINT) as u32);
-        loaded.state = state;
-        let guess = report.guess.unwrap_or(u16::MAX);
-        let (steps, left_out) = (report.steps, report.left_out);
-        Ok(TrainStepReport { guess, steps, count: 0, stack: 0, arena, left_out })
+        self.step(inputs, |engine| engine.learn(label))
+    }
+
+    fn fit(&mut self, inputs: &[&[u8]], targets: &[f32]) -> Result<TrainStepReport, TargetError> {
+        self.step(inputs, |engine| engine.fit(targets))
     }
 
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
@@ -265,6 +261,23 @@ impl Device for HostDevice {
 }
 
 impl HostDevice {
+    /// A train step.
+    fn step(
+        &mut self,
+        inputs: &[&[u8]],
+        take: impl FnOnce(&mut Engine<'_, '_>) -> Result<StepReport, offshoot::Error>,
+    ) -> Result<TrainStepReport, TargetError> {
+        let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
+        let (mut engine, _) = loaded.engine(inputs)?;
+        engine.paint(PAINT);
+        let report = take(&mut engine)?;
+        let (state, arena) = (engine.state(), engine.used(PAINT) as u32);
+        loaded.state = state;
+        let guess = report.guess.unwrap_or(u16::MAX);
+        let (steps, left_out) = (report.steps, report.left_out);
+        Ok(TrainStepReport { guess, steps, count: 0, stack: 0, arena, left_out })
+    }
+
     fn go_on(&mut self, state: Option<TrainState>) {
         if let Some(loaded) = &mut self.model {
             loaded.state = state;

@@ -253,6 +253,10 @@ impl Device for QemuDevice {
         self.running.as_mut().ok_or(TargetError::NoModel)?.learn(inputs, label)
     }
 
+    fn fit(&mut self, inputs: &[&[u8]], targets: &[f32]) -> Result<TrainStepReport, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.fit(inputs, targets)
+    }
+
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
         self.running.as_mut().ok_or(TargetError::NoModel)?.learned()
     }

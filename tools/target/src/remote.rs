@@ -236,6 +236,11 @@ impl<T: Transport> Device for RemoteDevice<T> {
         Ok(self.client.learn(label)?)
     }
 
+    fn fit(&mut self, inputs: &[&[u8]], targets: &[f32]) -> Result<TrainStepReport, TargetError> {
+        self.write_inputs(inputs)?;
+        Ok(self.client.fit(targets)?)
+    }
+
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
         let len = self.model.as_ref().ok_or(TargetError::NoModel)?.learned_bytes;
         Ok(self.client.read_learned(len)?)

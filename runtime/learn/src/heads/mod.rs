@@ -13,6 +13,9 @@
 //! | [`Simplex`] | c(n + 3) + m(n + 3) | 4mn | m(n + c) | a projection onto fixed class codes; m = c to the next power of two |
 //! | [`Boosted`] | c(n + 3) | 2cn | cn of the active blocks | one linear classifier per block, fitted to the residual of the blocks before it |
 //!
+//! `Anomaly` (feature `head-anomaly`) is no classifier of labelled samples: it learns what is normal. `Regression` (feature
+//! `head-regression`) learns real targets.
+//!
 //! Every head keeps its memory in one slice that the caller provides. Its size is known beforehand ([`Head::memory`]),
 //! and what it learned can be saved and restored ([`Head::state`], [`Head::resume`]).
 //!
@@ -24,6 +27,8 @@
 //! and exponentials are `libm`'s. Host and device give the same bits. Nothing panics: a sample of the wrong length or
 //! with values that are not finite, or a label beyond the classes, is refused and leaves the head unchanged.
 
+#[cfg(feature = "head-anomaly")]
+mod anomaly;
 mod boosted;
 mod fold;
 mod kind;
@@ -31,21 +36,31 @@ mod lda;
 mod least_squares;
 mod nearest_mean;
 mod nearest_mean_i8;
+#[cfg(feature = "head-regression")]
+mod regression;
 mod simplex;
 mod softmax;
+#[cfg(any(feature = "head-anomaly", feature = "head-regression"))]
+mod square_root;
 mod symmetric;
 mod vector;
 
 #[cfg(test)]
 mod problems;
 
+#[cfg(feature = "head-anomaly")]
+pub use anomaly::{ANOMALY_CLASSES, Anomaly, AnomalyOptions, WARM};
 pub use boosted::{Boosted, BoostedOptions};
 pub use fold::fold;
+#[cfg(feature = "head-anomaly")]
+pub use kind::anomaly_options;
 pub use kind::{head_bytes, head_is_possible};
 pub use lda::{Lda, LdaOptions, Shrinkage};
 pub use least_squares::{LeastSquares, LeastSquaresOptions};
 pub use nearest_mean::{NearestMean, NearestMeanOptions};
 pub use nearest_mean_i8::NearestMeanI8;
+#[cfg(feature = "head-regression")]
+pub use regression::{MAX_OUTPUTS, Regression, RegressionOptions};
 pub use simplex::{Simplex, SimplexOptions};
 pub use softmax::{Softmax, SoftmaxOptions};
 

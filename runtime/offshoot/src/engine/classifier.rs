@@ -155,6 +155,24 @@ macro_rules! with_head {
                 $head.set_active_blocks(widths.len().min(kept.into())).map_err(fault)?;
                 $body
             }
+            #[cfg(all(feature = "head-regression", not(feature = "head-anomaly")))]
+            HeadKind::Absent => return Err(Rule::Format),
+            #[cfg(feature = "head-regression")]
+            HeadKind::Regression { ridge, forgetting } => {
+                let options = offshoot_learn::heads::RegressionOptions { ridge, forgetting };
+                #[allow(unused_mut)]
+                let mut $head = offshoot_learn::heads::Regression::attach($width, $classes, options, $memory)
+                    .map_err(fault)?;
+                $body
+            }
+            #[cfg(feature = "head-anomaly")]
+            HeadKind::Anomaly { .. } => {
+                let options = offshoot_learn::heads::anomaly_options($kind);
+                #[allow(unused_mut)]
+                let mut $head =
+                    offshoot_learn::heads::Anomaly::attach($width, options, $memory).map_err(fault)?;
+                $body
+            }
         }
     }};
 }
@@ -196,20 +214,83 @@ pub(super) fn reset(learning: &Learning<'_>, arena: &mut [u8]) -> Result<(), Rul
 }
 
 /// Computes scores from the collected features.
-pub(super) fn predict(learning: &Learning<'_>, arena: &mut [u8], kept: u8) -> Result<(), Rule> {
+pub(super) fn predict(
+    model: &crate::model::Model<'_>,
+    learning: &Learning<'_>,
+    arena: &mut [u8],
+    kept: u8,
+) -> Result<(), Rule> {
     let Some((classifier, width)) = learning.classifier() else { return Ok(()) };
+    if is_regression(&classifier) {
+        outputs(model, &classifier, width, arena)?;
+    }
     let mut workspace = [0; MAX_TAPS];
     let count = widths(learning, &mut workspace);
     let Places { features, scores, memory } = places(&classifier, width, arena)?;
     with_head!(classifier.kind, width, classifier.classes.into(), memory, (&workspace[..count], kept), head => {
         let used = used(classifier.kind, &workspace[..count], kept, features);
-        if head.predict(used, scores).is_err() {
-            // Features that are not finite give no scores.
+        // Features that are not finite give no scores; a regression leaves the network's outputs.
+        if head.predict(used, scores).is_err() && !is_regression(&classifier) {
             scores.fill(f32::NEG_INFINITY);
         }
         offshoot_kernels::portable::float::make_canonical(scores);
     });
     Ok(())
+}
+
+/// Whether the head learns real targets.
+pub(super) fn is_regression(classifier: &ClassifierHead) -> bool {
+    #[cfg(feature = "head-regression")]
+    return matches!(classifier.kind, HeadKind::Regression { .. });
+    #[cfg(not(feature = "head-regression"))]
+    {
+        let _ = classifier;
+        false
+    }
+}
+
+/// Writes the network's first output as real numbers to the scores.
+fn outputs(
+    model: &crate::model::Model<'_>,
+    classifier: &ClassifierHead,
+    width: usize,
+    arena: &mut [u8],
+) -> Result<(), Rule> {
+    let output = model.output(0).ok_or(Rule::Shape)?;
+    let span = io_span(&output).ok_or(Rule::Shape)?;
+    // `open` has checked that scores come after all tensors.
+    let at = classifier.features as usize + 4 * width;
+    let (work, behind) = arena.split_at_mut_checked(at).ok_or(Rule::ArenaBounds)?;
+    let scores = behind.get_mut(..4 * usize::from(classifier.classes)).ok_or(Rule::ArenaBounds)?;
+    let scores: &mut [f32] = cast_mut(scores)?;
+    let bytes = work.get(span.range()).ok_or(Rule::ArenaBounds)?;
+    match output.dtype {
+        DType::F32 => {
+            let own: &[f32] = cast(bytes)?;
+            scores.iter_mut().zip(own).for_each(|(score, own)| *score = *own);
+        }
+        DType::I8 => {
+            let (own, zero): (&[i8], i32) = (cast(bytes)?, output.zero_point.into());
+            let real = |q: i8| (i32::from(q) - zero) as f32 * output.scale;
+            scores.iter_mut().zip(own).for_each(|(score, own)| *score = real(*own));
+        }
+        _ => return Err(Rule::Format),
+    }
+    Ok(())
+}
+
+/// One step of a regression head on the collected features, after [`predict`]. Skips features and targets that are not finite;
+/// returns whether it did.
+#[cfg(feature = "head-regression")]
+pub(super) fn fit(learning: &Learning<'_>, arena: &mut [u8], targets: &[f32]) -> Result<bool, Rule> {
+    let (classifier, width) = learning.classifier().ok_or(Rule::Table)?;
+    let HeadKind::Regression { ridge, forgetting } = classifier.kind else { return Err(Rule::Format) };
+    let options = offshoot_learn::heads::RegressionOptions { ridge, forgetting };
+    let Places { features, scores, memory } = places(&classifier, width, arena)?;
+    let mut head =
+        offshoot_learn::heads::Regression::attach(width, classifier.classes.into(), options, memory)
+            .map_err(|_| Rule::Shape)?;
+    Ok(head.fit(features, targets, scores).is_err())
 }
 
 /// Features of the blocks in use.

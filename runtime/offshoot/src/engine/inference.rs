@@ -172,7 +172,7 @@ impl<'m, 'a> Engine<'m, 'a> {
             classifier::refresh(&learning, self.arena).map_err(shared)?;
         }
         self.state = Some(TrainState { stale: false, spoilt: false, ..state });
-        classifier::predict(&learning, self.arena, state.kept).map_err(shared)
+        classifier::predict(&self.model, &learning, self.arena, state.kept).map_err(shared)
     }
 }
 

@@ -156,8 +156,13 @@ impl<'m, 'a> Engine<'m, 'a> {
     pub fn learn(&mut self, label: u16) -> Result<StepReport, Error> {
         let learning = self.records()?;
         let state = self.state.as_mut().ok_or(Error::NotLearning)?;
-        if label >= learning.classes() {
-            return Err(Error::Label { classes: learning.classes() });
+        // A head that learns real targets knows no classes.
+        let classes = match head_of_targets(&learning) {
+            Some(_) => 0,
+            None => learning.classes(),
+        };
+        if label >= classes {
+            return Err(Error::Label { classes });
         }
         let head = &learning.head;
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
@@ -210,7 +215,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         if learning.classifier().is_some() {
             let kept = state.kept;
             if !state.stale {
-                classifier::predict(&learning, self.arena, kept).map_err(shared)?;
+                classifier::predict(&self.model, &learning, self.arena, kept).map_err(shared)?;
                 guess = classifier::best(&learning, self.arena).or(guess);
             }
             // Layers that learn move the features under the head's statistics. They move less from `from` on.
@@ -228,6 +233,38 @@ impl<'m, 'a> Engine<'m, 'a> {
         let steps = state.steps;
         self.note_progress(&learning);
         Ok(StepReport { guess, steps, left_out })
+    }
+
+    /// Runs one train step of a head that learns real targets (`head = "regression"`): runs on the inputs, and learns what the
+    /// network's first output, with all that was learned before, leaves of the `targets`. [`Self::scores`] are then the predictions
+    /// from before the step. A sample or targets that are not finite, and outliers, count as steps but change nothing that was
+    /// learned.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`] if the engine was not made for learning, or the model has no such head; [`Error::TensorLength`] if
+    /// there are fewer or more targets than outputs.
+    #[cfg(feature = "head-regression")]
+    pub fn fit(&mut self, targets: &[f32]) -> Result<StepReport, Error> {
+        let learning = self.records()?;
+        let needed = head_of_targets(&learning).ok_or(Error::NotLearning)?;
+        if targets.len() != usize::from(needed) {
+            let given = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+            return Err(Error::TensorLength { needed: needed.into(), given });
+        }
+        let shared = |rule| Error::Learn { layer: u8::MAX, rule };
+        let exponent = outlier::exponent(&self.model, &learning, self.arena).map_err(shared)?;
+        let state = self.state.as_mut().ok_or(Error::NotLearning)?;
+        let mut left_out = state.leaves_out(exponent);
+        self.run()?;
+        if !left_out {
+            left_out = classifier::fit(&learning, self.arena, targets).map_err(shared)?;
+        }
+        numbers::settle(&self.model, &learning, self.arena);
+        let state = self.state.as_mut().ok_or(Error::NotLearning)?;
+        state.steps = state.steps.saturating_add(1);
+        let steps = state.steps;
+        self.note_progress(&learning);
+        Ok(StepReport { guess: None, steps, left_out })
     }
 
     /// Runs on the inputs without a label: the input statistics follow the data, unless the sample is an outlier; nothing
@@ -266,7 +303,11 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// The class that the classifier head gives after a run. `None` if it has learned no class yet, the model has no
     /// head, or the engine was not made for learning.
     pub(crate) fn class_of_head(&self) -> Option<u16> {
-        classifier::best(&self.records().ok()?, self.arena)
+        let learning = self.records().ok()?;
+        if head_of_targets(&learning).is_some() {
+            return None;
+        }
+        classifier::best(&learning, self.arena)
     }
 
     /// The classifier head as a linear classifier, one class at a time: fills `weights` (one per feature) and returns
@@ -446,6 +487,11 @@ impl<'m, 'a> Engine<'m, 'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Number of targets, if the head learns real ones.
+fn head_of_targets(learning: &Learning<'_>) -> Option<u16> {
+    learning.head.classifier.filter(classifier::is_regression).map(|head| head.classes)
 }
 
 /// The layer's parameters in the file.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use offshoot_data::npy::Array;
 use serde::Serialize;
 
+use super::learn::{anomalies, regression};
 use super::{parse_target, read_array, read_inputs};
 use crate::batch::{self, Samples};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -25,9 +26,10 @@ pub struct Args {
     /// Labels (.npy): class numbers or one-hot rows for top1; 0 and 1 for auc; target values for mse.
     #[arg(long)]
     pub labels: PathBuf,
-    /// Metric to measure.
-    #[arg(long, value_enum, default_value_t = Metric::Top1)]
-    pub metric: Metric,
+    /// Metric to measure. Default: top1; auc for a file that has learned what is normal, mse for one that has learned real
+    /// targets.
+    #[arg(long, value_enum)]
+    pub metric: Option<Metric>,
     /// Use only the first samples, this many (at least 1).
     #[arg(long, value_parser = super::at_least_one)]
     pub limit: Option<usize>,
@@ -99,22 +101,31 @@ pub fn evaluate(
     if let Some(limit) = args.limit {
         inputs.truncate(limit);
     }
+    let judges = batch::has_begun(&model) && anomalies::allowed(&model).is_some();
+    let fits = batch::has_begun(&model) && regression::outputs(&model).is_some();
+    let metric = args.metric.unwrap_or(match (judges, fits) {
+        (true, _) => Metric::Auc,
+        (_, true) => Metric::Mse,
+        _ => Metric::Top1,
+    });
     let port = batch::answer_port(&model, 0)?;
     let input = batch::input_port(&model, 0)?;
     // Keep only what the metric needs of an output, since outputs may be as large as the inputs.
     let (mut classes, mut answers, mut scores) = (0, Vec::new(), Vec::new());
-    let wanted = match args.metric {
+    let wanted = match metric {
         Metric::Mse => port.real(labels, &args.labels.display().to_string())?,
         Metric::Top1 | Metric::Auc => Vec::new(),
     };
     let mut count = 0;
     batch::run_each(ui, file, &inputs, &target, args.sequences, &mut |sample| {
         let out = port.decode(sample.first().map_or(&[][..], Vec::as_slice));
-        match args.metric {
+        match metric {
             Metric::Top1 => {
                 classes = out.len();
                 answers.push(class_of(&out));
             }
+            // Scores are the threshold, which may be that of no alarms, and the distance.
+            Metric::Auc if judges => scores.extend(out.get(1).map(|&distance| f64::from(distance))),
             Metric::Auc => scores.push(anomaly_score(&out, &inputs.inputs(count)?[0], &input)?),
             Metric::Mse => {
                 scores.extend(wanted.get(count).map(|want| metrics::mean_squared_error(&out, want)));
@@ -123,7 +134,7 @@ pub fn evaluate(
         count += 1;
         Ok(())
     })?;
-    let value = match args.metric {
+    let value = match metric {
         Metric::Top1 => share_right(&answers, classes, labels)?,
         Metric::Auc => {
             let positive = whole(labels)?.into_iter().take(scores.len()).map(|l| l != 0).collect::<Vec<_>>();
@@ -132,7 +143,7 @@ pub fn evaluate(
         Metric::Mse => scores.iter().sum::<f64>() / count.max(1) as f64,
     };
     let (target, saturated) = (args.target.clone(), inputs.saturation());
-    Ok(Report { metric: args.metric, value, count, target, saturated })
+    Ok(Report { metric, value, count, target, saturated })
 }
 
 fn check_labels(labels: &Array, count: usize, args: &Args) -> Result<()> {

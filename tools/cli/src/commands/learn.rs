@@ -1,5 +1,6 @@
 //! `offshoot learn`: trains on a device, or simulates the same training bit for bit on the host.
 
+pub mod anomalies;
 pub mod arrays;
 mod changes;
 mod course;
@@ -7,6 +8,7 @@ pub mod evaluate;
 pub mod flash;
 mod labels;
 pub mod page;
+pub mod regression;
 mod report;
 mod steps;
 
@@ -40,14 +42,17 @@ use steps::{Trace, begin, boosted_blocks, save, take_steps};
 pub struct Args {
     /// Compiled model with a learning plan (`compile --learn plan.toml`).
     pub model: PathBuf,
-    /// Training samples and their class numbers (.npy), learned in this order. Without samples, the command learns nothing
-    /// and writes what the file or the flash already holds (--output, --inference, --export).
+    /// Training samples and their class numbers (.npy; real targets for a regression head), learned in this order. An anomaly head learns those of class 0, and takes
+    /// normal samples without class numbers.
+    /// Without samples, the command learns nothing and writes what the file or the flash already holds (--output,
+    /// --inference, --export).
     #[arg(
-        long, num_args = 2, value_names = ["X.npy", "Y.npy"],
+        long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"],
         required_unless_present_any = ["output", "inference", "export"]
     )]
     pub train: Vec<PathBuf>,
-    /// Test samples and their class numbers (.npy); accuracy is measured on them before and after.
+    /// Test samples and their class numbers (.npy); accuracy is measured on them before and after. For an anomaly head, 0 is
+    /// normal and other numbers are not.
     #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"], required_unless_present_any = ["output", "inference", "export"])]
     pub test: Vec<PathBuf>,
     /// Rule of the hidden layers, instead of the plan's.
@@ -148,7 +153,16 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
             )),
         }
     };
-    let (training, test) = (pair(&args.train)?, pair(&args.test)?);
+    let training = match &args.train[..] {
+        // To learn what is normal takes no labels.
+        [x] if anomalies::allowed(&file.model()?).is_some() => {
+            let x = read_array(x)?;
+            let normal = vec![0; x.shape().first().copied().unwrap_or(0)];
+            Some((x, ndarray::Array1::<i64>::from(normal).into_dyn().into()))
+        }
+        paths => pair(paths)?,
+    };
+    let test = pair(&args.test)?;
     let beside = || args.model.with_extension("flash");
     let flash = match (&args.flash, &target) {
         (Some(path), _) => Some(FlashFile::new(path)),
@@ -160,10 +174,13 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let mut report = trained.report.clone();
     if let Some(path) = &args.output {
         let whole = trained.going_on()?;
-        if let Some(test) = &test {
+        if let Some(test) = test.as_ref().filter(|_| report.regression.is_none()) {
             let inputs =
                 Inputs::encode(&whole.model()?, std::slice::from_ref(&test.0), &["test samples".into()])?;
-            let labels = labels(&test.1, inputs.count(), "test")?;
+            let mut labels = labels(&test.1, inputs.count(), "test")?;
+            if report.anomalies.is_some() {
+                anomalies::two_classes(&mut labels);
+            }
             report.accuracy_written = accuracy(&classify(&whole, None, None, &inputs)?, &labels, |_| true);
         }
         report.output = Some(write(path, whole.bytes())?);
@@ -321,17 +338,26 @@ pub fn train(
     let learning = model
         .learning()
         .ok_or_else(|| Failure::new(Kind::Usage, "the model has no learning plan", NO_PLAN))?;
+    let allowed = anomalies::allowed(&model);
     let labelled = |data: &(Array, Array), name: &str| -> Result<(Inputs, Vec<u16>)> {
         let samples = Inputs::encode(&model, std::slice::from_ref(&data.0), &[format!("{name} samples")])?;
-        let labels = labels(&data.1, samples.count(), name)?;
+        let mut labels = labels(&data.1, samples.count(), name)?;
+        if allowed.is_some() {
+            anomalies::two_classes(&mut labels);
+        }
         Ok((samples, labels))
     };
+    if let Some(outputs) = regression::outputs(&model) {
+        return train_targets(ui, &roomy, &file, outputs, train, test, spec, target, start);
+    }
     let train = train.map(|data| labelled(data, "training")).transpose()?;
     let test = test.map(|data| labelled(data, "test")).transpose()?;
     let steps = train.as_ref().map_or(0, |(_, labels)| requested_steps(labels.len(), spec));
     if let Some((_, labels)) = &train {
         check_labels(labels, learning.classes(), &learning)?;
-        note_missing(ui, labels, learning.classes());
+        if allowed.is_none() {
+            note_missing(ui, labels, learning.classes());
+        }
     }
     let judge = |learned: Option<&[u8]>, blocks, of: &dyn Fn(u16) -> bool| -> Result<Option<f64>> {
         let Some((samples, labels)) = &test else { return Ok(None) };
@@ -346,7 +372,12 @@ pub fn train(
     let before = progress(&begun);
     // What was restored is where this course begins.
     let goes_on = restored.is_some() || start.arrays.is_some();
-    let accuracy_before = judge(goes_on.then_some(&begun[..]), None, &|_| true)?.unwrap_or(f64::NAN);
+    // The network's own output says nothing about what is normal.
+    let judges = allowed.is_none() || goes_on || batch::has_begun(&model);
+    let accuracy_before = match judges {
+        true => judge(goes_on.then_some(&begun[..]), None, &|_| true)?.unwrap_or(f64::NAN),
+        false => f64::NAN,
+    };
     set_course(ui, device.as_mut(), &learning, spec, before, steps)?;
     let mut trace = Trace::default();
     if let Some((samples, labels)) = &train {
@@ -391,6 +422,11 @@ pub fn train(
         accuracy_known: judge(Some(&learned), spec.active_blocks, &|l| l < known)?.filter(|_| others),
         accuracy_new: judge(Some(&learned), spec.active_blocks, &|l| l >= known)?.filter(|_| others),
         accuracy_written: None,
+        regression: None,
+        anomalies: match &test {
+            Some((samples, labels)) => anomalies::judge(&file, Some(&learned), samples, labels)?,
+            None => None,
+        },
         blocks,
         kept: spec.active_blocks,
         course: planned(&learning).map(|planned| if after.course > 0 { after.course } else { planned }),
@@ -411,4 +447,85 @@ pub fn train(
         page: None,
     };
     Ok(Trained { report, learned, roomy, file: file.clone() })
+}
+
+/// As [`train`], for a head that learns real targets.
+fn train_targets(
+    ui: &Ui,
+    roomy: &OffFile,
+    file: &OffFile,
+    outputs: usize,
+    train: Option<&(Array, Array)>,
+    test: Option<&(Array, Array)>,
+    spec: &Spec,
+    target: &Target,
+    start: Start<'_>,
+) -> Result<Trained> {
+    let model = file.model()?;
+    let with_targets = |data: &(Array, Array), name: &str| -> Result<(Inputs, Vec<Vec<f32>>)> {
+        let samples = Inputs::encode(&model, std::slice::from_ref(&data.0), &[format!("{name} samples")])?;
+        let targets = regression::targets(&data.1, outputs, samples.count(), name)?;
+        Ok((samples, targets))
+    };
+    let train = train.map(|data| with_targets(data, "training")).transpose()?;
+    let test = test.map(|data| with_targets(data, "test")).transpose()?;
+    let steps = train.as_ref().map_or(0, |(_, targets)| requested_steps(targets.len(), spec));
+    let judge = |learned: Option<&[u8]>| -> Result<Option<f64>> {
+        test.as_ref().map(|(x, y)| regression::judge(file, learned, x, y)).transpose()
+    };
+    let mut device = batch::connect(target)?;
+    batch::load(device.as_mut(), file)?;
+    let digest = arrays::digest(roomy);
+    let restored = begin(device.as_mut(), roomy, spec, start, digest)?;
+    let begun = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
+    let goes_on = restored.is_some() || start.arrays.is_some();
+    let before = judge(goes_on.then_some(&begun[..]))?;
+    let (trace, along) = match &train {
+        Some((x, y)) => regression::take_steps(ui, device.as_mut(), x, y, steps, spec.skip)?,
+        None => (Trace::default(), Vec::new()),
+    };
+    let learned = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
+    let saved = match (spec.save, start.flash) {
+        (false, _) => None,
+        (true, Some(flash)) => Some(flash.save(digest, &learned)?),
+        (true, None) => Some(save(device.as_mut(), &learned)?),
+    };
+    let after = judge(Some(&learned))?;
+    let report = Report {
+        rule: "head-only".into(),
+        head: Some("regression".into()),
+        classes: outputs as u16,
+        steps,
+        accuracy_before: f64::NAN,
+        accuracy_after: f64::NAN,
+        accuracy_known: None,
+        accuracy_new: None,
+        accuracy_written: None,
+        anomalies: None,
+        regression: Some(regression::Regression { before, after, along }),
+        blocks: Vec::new(),
+        kept: None,
+        course: None,
+        steps_so_far: progress(&learned).steps,
+        left_out: trace.left_out,
+        train_arena_bytes: model.train_arena_bytes().unwrap_or(0).into(),
+        train_arena_used_bytes: trace.arena + learned.len() as u64,
+        digest: offshoot::wire::crc32(&learned),
+        target: target.to_string(),
+        step_count: trace.count,
+        stack_bytes: trace.stack,
+        curve: Vec::new(),
+        restored,
+        saved,
+        output: None,
+        inference: None,
+        export: None,
+        page: None,
+    };
+    Ok(Trained {
+        report,
+        learned,
+        roomy: OffFile::from_bytes(roomy.bytes()),
+        file: OffFile::from_bytes(file.bytes()),
+    })
 }

@@ -283,6 +283,13 @@ fn normalizer(states: &[State]) -> Result<Vec<(String, Array)>> {
 
 /// The head of all samples.
 fn head(states: &[State]) -> Result<Vec<(String, Array)>> {
+    if states[0].get("head.root").is_ok() {
+        return Err(Failure::new(
+            Kind::Usage,
+            "what heads for anomalies or real targets learned cannot be merged",
+            "let each device learn for itself",
+        ));
+    }
     if states[0].get("head.counts").is_err() {
         return Ok(Vec::new());
     }

@@ -3,13 +3,14 @@
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::plan::{Blocks, HeadPlan, HeadSpec, LearningPlan, NormalizerPlan};
+use super::plan::{Blocks, HeadName, HeadPlan, HeadSpec, LearningPlan, NormalizerPlan};
 use super::{ScheduleName, wrong};
 use crate::error::Result;
 use offshoot::graph::learn::MAX_GRID;
 
 /// Kinds of heads.
-const HEADS: [&str; 6] = ["softmax", "nearest-mean", "lda", "least-squares", "simplex", "boosted"];
+const HEADS: [&str; 8] =
+    ["softmax", "nearest-mean", "lda", "least-squares", "simplex", "boosted", "anomaly", "regression"];
 
 /// Largest rate, step or noise: larger numbers can only destroy.
 const MOST: f32 = 1000.0;
@@ -122,6 +123,11 @@ fn of_head(plan: &LearningPlan, head: &HeadPlan) -> Result<()> {
         ));
     }
     within("fold` of `head", head.fold.unwrap_or(1).into(), false, 1.0, 4096.0)?;
+    match head.kind {
+        HeadName::Anomaly => return of_anomaly_head(plan, head),
+        HeadName::Regression => return alone(plan, head, "regression"),
+        _ => {}
+    }
     let ends = matches!(plan.schedule, ScheduleName::Linear | ScheduleName::Cosine);
     if ends && head.from >= plan.steps {
         return wrong(format!(
@@ -131,6 +137,48 @@ fn of_head(plan: &LearningPlan, head: &HeadPlan) -> Result<()> {
     }
     Ok(())
 }
+
+/// A head that learns what is normal, on a network that stays as it is.
+fn of_anomaly_head(plan: &LearningPlan, head: &HeadPlan) -> Result<()> {
+    let false_alarms = head.false_alarms.unwrap_or(FALSE_ALARMS);
+    within("false_alarms` of `head", false_alarms, false, 1e-4, 0.5)?;
+    within("scores` of `head", head.scores.unwrap_or(SCORES).into(), false, 1.0, 4096.0)?;
+    let (scores, needed) = (head.scores.unwrap_or(SCORES), super::head::scores_needed(false_alarms));
+    if u32::from(scores) < needed {
+        return wrong(format!(
+            "`scores` of `head` is {scores}, but must be at least {needed} for `false_alarms` of {false_alarms}: \
+             1 / false_alarms - 1"
+        ));
+    }
+    if head.window.is_some_and(|w| w < 2.0) {
+        return wrong(format!(
+            "`window` of `head` is {}, but must be 2 samples or more for an anomaly head",
+            head.window.unwrap_or(0.0)
+        ));
+    }
+    alone(plan, head, "anomaly")
+}
+
+/// A head that learns no classes, on a network that stays as it is.
+fn alone(plan: &LearningPlan, head: &HeadPlan, name: &str) -> Result<()> {
+    let reason = match () {
+        () if plan.recipe.is_some() => "has no `recipe`: it is one",
+        () if plan.learns() => "learns alone: `layers` must be [] or absent",
+        () if plan.normalizer().is_some() => {
+            "has no `normalizer`: statistics that follow the data would move its features"
+        }
+        () if head.new_classes > 0 => "learns no classes: `new_classes` must be 0",
+        () if head.from > 0 => "learns from the first step on: `from` must be 0",
+        () => return Ok(()),
+    };
+    wrong(format!("`head` = \"{name}\" {reason}"))
+}
+
+/// Default of `false_alarms`.
+pub(super) const FALSE_ALARMS: f32 = 0.01;
+
+/// Default of `scores`.
+pub(super) const SCORES: u16 = 256;
 
 #[cfg(test)]
 mod tests {
@@ -168,6 +216,22 @@ mod tests {
             ("[head]\nkind = \"lda\"\nfold = 0", ["`fold`", "1 to"]),
             ("schedule = \"linear\"\nsteps = 9\n[head]\nkind = \"lda\"\nfrom = 9", ["`from`", "below the 9"]),
             ("recipe = \"cook\"", ["cook", "adapt"]),
+            ("[head]\nkind = \"anomaly\"\nfalse_alarms = 0.0", ["`false_alarms`", "0.0001 to 0.5"]),
+            ("[head]\nkind = \"anomaly\"\nfalse_alarms = nan", ["`false_alarms`", "0.0001 to 0.5"]),
+            ("[head]\nkind = \"anomaly\"\nscores = 98", ["`scores`", "at least 99"]),
+            ("[head]\nkind = \"anomaly\"\nscores = 0", ["`scores`", "1 to 4096"]),
+            ("[head]\nkind = \"anomaly\"\nscores = 70000", ["[head]", "u16"]),
+            ("[head]\nkind = \"anomaly\"\ncovariance = \"half\"", ["covariance", "half"]),
+            ("[head]\nkind = \"anomaly\"\nwindow = 1.5", ["`window`", "2 samples"]),
+            ("[head]\nkind = \"anomaly\"\nnew_classes = 1", ["`new_classes`", "0"]),
+            ("[head]\nkind = \"anomaly\"\nfrom = 3", ["`from`", "0"]),
+            ("head = \"anomaly\"\nlayers = [\"last\"]", ["`layers`", "[]"]),
+            ("head = \"anomaly\"\nnormalizer = true", ["`normalizer`", "features"]),
+            ("head = \"regression\"\nlayers = [\"last\"]", ["`layers`", "[]"]),
+            ("head = \"regression\"\nrecipe = \"auto\"", ["`recipe`", "regression"]),
+            ("[head]\nkind = \"regression\"\nridge = 0", ["`ridge`", "above 0"]),
+            ("[head]\nkind = \"regression\"\nforgetting = 1.5", ["`forgetting`", "0 to 1"]),
+            ("head = \"anomaly\"\nrecipe = \"adapt\"", ["`recipe`", "anomaly"]),
             ("rule = \"guess\"", ["guess", "drtp"]),
             ("speed = 3", ["speed", "rate"]),
         ] {

@@ -4,7 +4,10 @@ use offshoot::format::learn::{ClassifierHead, HeadKind, Tap};
 use offshoot::graph::learn::{MAX_CLASSES, MAX_FEATURES, MAX_TAPS};
 use offshoot::learn::heads::head_bytes;
 
-use super::{Candidate, FeatureName, FeatureSpec, HeadName, HeadPlan, LearningPlan, Places, wrong};
+use super::fields::{FALSE_ALARMS, SCORES};
+use super::{
+    Candidate, CovarianceName, FeatureName, FeatureSpec, HeadName, HeadPlan, LearningPlan, Places, wrong,
+};
 use crate::error::Result;
 
 /// A head with its features resolved.
@@ -109,6 +112,16 @@ fn every<'c, 'l>(layers: &[&'c Candidate<'l>]) -> Vec<&'c Candidate<'l>> {
     layers[from..].to_vec()
 }
 
+/// A rate of false alarms in units of 1/10000.
+fn per_10_000(rate: f32) -> u16 {
+    (rate * 10_000.0).round().clamp(1.0, 5000.0) as u16
+}
+
+/// Number of scores that a threshold with this rate of false alarms rests on at least.
+pub(super) fn scores_needed(rate: f32) -> u32 {
+    10_000_u32.div_ceil(per_10_000(rate).into()) - 1
+}
+
 /// The kind of a head, whose numbers have been checked.
 fn kind(plan: &HeadPlan) -> (HeadKind, &'static str) {
     let window = plan.window.unwrap_or(f32::INFINITY);
@@ -124,5 +137,12 @@ fn kind(plan: &HeadPlan) -> (HeadKind, &'static str) {
         }
         HeadName::Simplex => (HeadKind::Simplex { step }, "simplex"),
         HeadName::Boosted => (HeadKind::Boosted { step }, "boosted"),
+        HeadName::Anomaly => {
+            let diagonal = plan.covariance == Some(CovarianceName::Diagonal);
+            let false_alarms = per_10_000(plan.false_alarms.unwrap_or(FALSE_ALARMS));
+            let scores = plan.scores.unwrap_or(SCORES);
+            (HeadKind::Anomaly { diagonal, window, false_alarms, scores }, "anomaly")
+        }
+        HeadName::Regression => (HeadKind::Regression { ridge, forgetting }, "regression"),
     }
 }

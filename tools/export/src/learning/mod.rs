@@ -15,6 +15,7 @@ use offshoot::format::record::Record;
 use offshoot::graph::learn::{Shape, normalizer_bytes, workspace_bytes};
 use offshoot::kernels::gradient::grid::PoolingGrid;
 use offshoot::kernels::layer::Order;
+use offshoot::learn::heads::{ANOMALY_CLASSES, MAX_OUTPUTS};
 use offshoot::learn::{LocalRule, Schedule};
 use offshoot_ir::Graph;
 use offshoot_plan::Plan;
@@ -24,8 +25,8 @@ use crate::blobs::{self, Blobs};
 use crate::error::{Error, Result};
 use crate::lowered::{Lowered, Operator};
 pub use plan::{
-    Blocks, FeatureName, FeatureSpec, HeadName, HeadPlan, HeadSpec, LAST, LayerPlan, LearningPlan,
-    NormalizerPlan, NormalizerSpec, PartName, Recipe, RuleName, ScheduleName, Statistics,
+    Blocks, CovarianceName, FeatureName, FeatureSpec, HeadName, HeadPlan, HeadSpec, LAST, LayerPlan,
+    LearningPlan, NormalizerPlan, NormalizerSpec, PartName, Recipe, RuleName, ScheduleName, Statistics,
     TargetProjectionName, Weights,
 };
 
@@ -170,12 +171,20 @@ fn with_blobs(
     let last = all.iter().rfind(|c| !c.shape.norm);
     let last = last.ok_or_else(|| Error::Learning("the network has no operator that can learn".into()))?;
     let scores = last.shape.geometry.pixels() == 1;
-    let classes = u16::try_from(last.shape.geometry.out_c).ok().filter(|&c| c >= 2 && scores);
+    let classes = match spec.learns_normal() || spec.learns_targets() {
+        // Whatever the network computes: no layer learns classes, of which a file has two or more.
+        true => Some(ANOMALY_CLASSES as u16),
+        false => u16::try_from(last.shape.geometry.out_c).ok().filter(|&c| c >= 2 && scores),
+    };
     let Some(classes) = classes else {
         return wrong(format!("the last layer, `{}`, computes no scores of classes", last.name()));
     };
     let pairs = pairs(spec, &chosen)?;
-    let head = head::resolve(spec, &all, classes)?;
+    let answers = match spec.learns_targets() {
+        true => targets(graph)?,
+        false => classes,
+    };
+    let head = head::resolve(spec, &all, answers)?;
     let start = plan.arena_bytes.next_multiple_of(8);
     let mut places = Places { end: start.into() };
     // Sizes first, since the workspace comes before what is learned.
@@ -250,6 +259,17 @@ fn with_blobs(
         better: None,
     };
     Ok((encode(&records, &layers, taps)?, report))
+}
+
+/// Number of elements of the first output, for a head that learns real targets.
+fn targets(graph: &Graph) -> Result<u16> {
+    let elements: usize = graph.outputs.first().map_or(0, |&v| graph.value(v).shape.iter().product());
+    match u16::try_from(elements) {
+        Ok(elements) if (1..=MAX_OUTPUTS).contains(&usize::from(elements)) => Ok(elements),
+        _ => wrong(format!(
+            "the first output has {elements} numbers, but `head` = \"regression\" learns 1 to {MAX_OUTPUTS}"
+        )),
+    }
 }
 
 /// Learning records as encoded in a file.

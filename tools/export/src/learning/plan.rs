@@ -25,7 +25,8 @@
 //! rank = 4               # rank of low-rank adaptors
 //! blocks = true          # blocks of two layers with one rule; or the blocks: [["conv_1", "conv_2"]]
 //! normalizer = true      # input normaliser; or a table: trust = 10.0 (samples), steps = 1000
-//! head = "lda"           # classifier head: softmax, nearest-mean, lda, least-squares, simplex, boosted; or a table:
+//! head = "lda"           # classifier head: softmax, nearest-mean, lda, least-squares, simplex, boosted; anomaly,
+//!                        # regression; or a table:
 //! seed = 1
 //! [[layer]]              # other values for one layer
 //! name = "conv_1"
@@ -37,12 +38,15 @@
 //! new_classes = 0        # number of classes to add that the network does not know
 //! from = 0               # step at which the head starts to learn
 //! fold = 64              # fold the features into so many sums with random signs, to save RAM; default: as they are,
-//!                        # but 192 with features = "every"
+//!                        # but 192 with features = "every" (anomaly: 64)
 //! step = 1.0             # softmax, simplex, boosted: step size
 //! shrinkage = 0.1        # lda, from 0 to 1; default: n / (n + 2k) for n features after k samples
-//! window = 200.0         # lda, nearest-mean: samples of a class after which older ones fade; default: never
-//! ridge = 1.0            # least-squares
-//! forgetting = 1.0       # least-squares
+//! window = 200.0         # lda, nearest-mean, anomaly: samples of a class after which older ones fade; default: never
+//! ridge = 1.0            # least-squares, regression
+//! forgetting = 1.0       # least-squares, regression
+//! covariance = "full"    # anomaly: full, diagonal
+//! false_alarms = 0.01    # anomaly: greatest fraction of normal samples that raise an alarm
+//! scores = 256           # anomaly: scores of normal samples that the threshold rests on
 //! ```
 //! Parts:
 //! - `bias`: biases only.
@@ -187,7 +191,11 @@ names! {
 }
 names! {
     /// Kind of classifier head.
-    HeadName { Softmax, NearestMean, Lda, LeastSquares, Simplex, Boosted }
+    HeadName { Softmax, NearestMean, Lda, LeastSquares, Simplex, Boosted, Anomaly, Regression }
+}
+names! {
+    /// What an anomaly head keeps of the covariance.
+    CovarianceName { Full, Diagonal }
 }
 
 /// Blocks of two layers with one rule.
@@ -263,14 +271,22 @@ pub struct HeadPlan {
     pub window: Option<f32>,
     pub ridge: Option<f32>,
     pub forgetting: Option<f32>,
+    pub covariance: Option<CovarianceName>,
+    pub false_alarms: Option<f32>,
+    pub scores: Option<u16>,
 }
 
 impl HeadPlan {
     pub(super) fn new(kind: HeadName) -> Self {
         Self {
             kind,
-            // A boosted head has a block for each layer.
-            features: if kind == HeadName::Boosted { FeatureSpec::all() } else { FeatureSpec::last() },
+            features: match kind {
+                // A boosted head has a block for each layer.
+                HeadName::Boosted => FeatureSpec::all(),
+                // What a network's layers throw away may be what is not normal.
+                HeadName::Anomaly => FeatureSpec::every(),
+                _ => FeatureSpec::last(),
+            },
             new_classes: 0,
             from: 0,
             fold: None,
@@ -279,13 +295,17 @@ impl HeadPlan {
             window: None,
             ridge: None,
             forgetting: None,
+            covariance: None,
+            false_alarms: None,
+            scores: None,
         }
     }
 
     /// Number of sums that the features are folded into, if they are.
     pub(super) fn folded(&self) -> Option<u16> {
         let usual = self.features == FeatureSpec::every() && self.kind != HeadName::Boosted;
-        self.fold.or(usual.then_some(FOLD))
+        let fold = if self.kind == HeadName::Anomaly { ANOMALY_FOLD } else { FOLD };
+        self.fold.or(usual.then_some(fold))
     }
 }
 
@@ -354,6 +374,9 @@ impl Default for LearningPlan {
 /// times its square.
 const FOLD: u16 = 192;
 
+/// The same for an anomaly head, whose covariance takes two bytes times its square.
+const ANOMALY_FOLD: u16 = 64;
+
 /// Numbers of sums that features are folded into, for plans that must take less memory.
 const FOLDS: [u16; 18] = [256, 224, FOLD, 160, 128, 112, 96, 88, 80, 72, 64, 60, 56, 48, 40, 32, 24, 16];
 
@@ -374,7 +397,33 @@ impl LearningPlan {
         let keys: toml::Table = toml::from_str(text).map_err(wrong)?;
         fields::check(&keys)?;
         let said: Self = toml::from_str(text).map_err(wrong)?;
-        Ok(said.with_recipe(&keys))
+        Ok(said.with_recipe(&keys).alone(&keys))
+    }
+
+    /// What a head that learns no classes sets for what the file does not say: the network stays as it is.
+    fn alone(mut self, keys: &toml::Table) -> Self {
+        if !self.learns_normal() && !self.learns_targets() {
+            return self;
+        }
+        if !keys.contains_key("layers") {
+            self.layers = Some(Vec::new());
+        }
+        let says = keys.get("head").and_then(|head| head.get("features")).is_some();
+        let every = self.learns_normal() && !says;
+        if let Some(HeadSpec::With(head)) = self.head.as_mut().filter(|_| every) {
+            head.features = FeatureSpec::every();
+        }
+        self
+    }
+
+    /// Whether the head learns real targets.
+    pub fn learns_targets(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.plan().kind == HeadName::Regression)
+    }
+
+    /// Whether the head learns what is normal.
+    pub fn learns_normal(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.plan().kind == HeadName::Anomaly)
     }
 
     /// Sets the recipe's defaults for what the file does not say.
@@ -486,6 +535,8 @@ impl LearningPlan {
                 HeadName::LeastSquares => "least-squares",
                 HeadName::Simplex => "simplex",
                 HeadName::Boosted => "boosted",
+                HeadName::Anomaly => "anomaly",
+                HeadName::Regression => "regression",
             };
             let fold = head.folded().map_or(String::new(), |n| format!(" folded into {n}"));
             format!(", head {kind} on features{fold}")

@@ -8,7 +8,7 @@ pub use pieces::{Element, Piece, pieces};
 
 use offshoot::format::ALIGNMENT;
 use offshoot::format::header::{HEADER_LEN, HeaderView, seal};
-use offshoot::format::learn::{LearnHead, LearnLayer, Tap};
+use offshoot::format::learn::{HeadKind, LearnHead, LearnLayer, Tap};
 use offshoot::graph::learn::{Learning, TrainedLayer};
 use offshoot::learn::heads::head_bytes;
 use offshoot::{AlignedBytes, Engine, Model};
@@ -61,6 +61,11 @@ pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
             "only a classifier head learns new classes: add one to the plan (head = \"lda\")".into(),
         ));
     };
+    if let HeadKind::Anomaly { .. } | HeadKind::Regression { .. } = classifier.kind {
+        return Err(Error::Learning(
+            "a head that learns what is normal or real targets learns no classes".into(),
+        ));
+    }
     let most = offshoot::graph::learn::MAX_CLASSES;
     let Some(classes) = classifier.classes.checked_add(new).filter(|&c| c <= most) else {
         return Err(Error::Learning(format!(
@@ -162,6 +167,14 @@ fn export(off: &[u8], learned: &[u8], alone: bool) -> Result<Vec<u8>> {
     let aligned = AlignedBytes::copy_of(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
     let learning = learning(&model)?;
+    if let Some(HeadKind::Anomaly { .. } | HeadKind::Regression { .. }) =
+        learning.head.classifier.map(|c| c.kind)
+    {
+        return Err(Error::Learning(
+            "a head that learns what is normal or real targets has no operators: its file keeps the learning records"
+                .into(),
+        ));
+    }
     let mut arena = AlignedBytes::zeroed(learning.head.arena_bytes as usize);
     let mut engine = Engine::learning(model, arena.bytes_mut()).map_err(Error::Refused)?;
     engine.restore(learned).map_err(|_| foreign())?;

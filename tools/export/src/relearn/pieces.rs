@@ -113,8 +113,24 @@ pub fn pieces(off: &[u8]) -> Result<Vec<Piece>> {
 fn of_head(list: &mut List, kind: HeadKind, n: usize, c: usize) {
     let triangle = |n: usize| n * (n + 1) / 2;
     let mut add = |name: &str, shape: &[usize]| list.add(format!("head.{name}"), Element::F32, shape);
+    if let HeadKind::Anomaly { diagonal, scores, .. } = kind {
+        add("progress", &[5]);
+        add("mean", &[n]);
+        add("root", &[if diagonal { n } else { triangle(n) }]);
+        add("scores", &[scores.into()]);
+        return;
+    }
+    if let HeadKind::Regression { .. } = kind {
+        add("progress", &[2]);
+        add("root", &[triangle(n + 1)]);
+        add("sides", &[c, n + 1]);
+        add("weights", &[c, n + 1]);
+        return;
+    }
     add("counts", &[c]);
     match kind {
+        // Above.
+        HeadKind::Anomaly { .. } | HeadKind::Regression { .. } => {}
         HeadKind::Softmax { .. } | HeadKind::Boosted { .. } => {
             add("bias", &[c]);
             add("weights", &[c, n]);

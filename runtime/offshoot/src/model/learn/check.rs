@@ -98,7 +98,24 @@ fn check_head(head: &LearnHead) -> Result<(), Rule> {
         // Heads compute in float32, whatever the network's number format.
         require(cfg!(feature = "f32"), Rule::Format)?;
         require((1..=MAX_TAPS).contains(&usize::from(taps)), Rule::Shape)?;
-        require((head.classes..=MAX_CLASSES).contains(&classes), Rule::Shape)?;
+        #[cfg(feature = "head-regression")]
+        let least = if let HeadKind::Regression { .. } = kind {
+            // Layers cannot learn from real targets, and statistics that follow would move the features.
+            let few = usize::from(classes) <= offshoot_learn::heads::MAX_OUTPUTS;
+            require(few && head.layers == 0 && head.normalizer.is_none(), Rule::Shape)?;
+            1
+        } else {
+            head.classes
+        };
+        #[cfg(not(feature = "head-regression"))]
+        let least = head.classes;
+        require((least..=MAX_CLASSES).contains(&classes), Rule::Shape)?;
+        #[cfg(feature = "head-anomaly")]
+        if let HeadKind::Anomaly { .. } = kind {
+            // Normal and anomalous; layers cannot learn from that, and statistics that follow would move what is normal.
+            let two = usize::from(classes) == offshoot_learn::heads::ANOMALY_CLASSES;
+            require(two && head.layers == 0 && head.normalizer.is_none(), Rule::Shape)?;
+        }
         require(head_is_possible(kind), Rule::Quantisation)?;
     }
     if let Some(InputNormalizerRepr { energy, trust, .. }) = head.normalizer {
@@ -213,6 +230,13 @@ impl Memory<'_, '_> {
             place(normalizer.at, normalizer_bytes(numbers), 4).map_err(&shared)?;
         }
         if let Some(classifier) = head.classifier {
+            #[cfg(feature = "head-regression")]
+            if let HeadKind::Regression { .. } = classifier.kind {
+                let output = self.model.output(0).ok_or(shared(Rule::Shape))?;
+                require(matches!(output.dtype, DType::I8 | DType::F32), Rule::Format).map_err(&shared)?;
+                let elements = io_span(&output).map_or(0, |span| span.len / output.dtype.size());
+                require(elements == usize::from(classifier.classes), Rule::Shape).map_err(&shared)?;
+            }
             let (bytes, _) = head_bytes(classifier.kind, self.features, classifier.classes.into());
             place(classifier.at, bytes as u64, 4).map_err(&shared)?;
         }

@@ -19,12 +19,27 @@ pub fn classify(
     blocks: Option<u8>,
     inputs: &Inputs,
 ) -> Result<Vec<usize>> {
+    let best = |scores: &[f32]| (0..scores.len()).fold(0, |b, k| if scores[k] > scores[b] { k } else { b });
+    each(file, learned, blocks, inputs, best)
+}
+
+/// What `of` makes of the scores of every sample: those of the classifier head, or the first output without one.
+///
+/// # Errors
+/// As [`classify`].
+pub fn each<T: Send>(
+    file: &OffFile,
+    learned: Option<&[u8]>,
+    blocks: Option<u8>,
+    inputs: &Inputs,
+    of: impl Fn(&[f32]) -> T + Sync,
+) -> Result<Vec<T>> {
     let model = file.model()?;
     let chunk = inputs.count().div_ceil(rayon::current_num_threads() * 2).max(1);
     let starts: Vec<usize> = (0..inputs.count()).step_by(chunk).collect();
-    let parts: Vec<Result<Vec<usize>>> = starts
+    let parts: Vec<Result<Vec<T>>> = starts
         .par_iter()
-        .map(|&start| part(model, learned, blocks, inputs, start..(start + chunk).min(inputs.count())))
+        .map(|&start| part(model, learned, blocks, inputs, start..(start + chunk).min(inputs.count()), &of))
         .collect();
     let mut all = Vec::with_capacity(inputs.count());
     for part in parts {
@@ -33,13 +48,14 @@ pub fn classify(
     Ok(all)
 }
 
-fn part(
+fn part<T>(
     model: Model<'_>,
     learned: Option<&[u8]>,
     blocks: Option<u8>,
     inputs: &Inputs,
     range: std::ops::Range<usize>,
-) -> Result<Vec<usize>> {
+    of: &impl Fn(&[f32]) -> T,
+) -> Result<Vec<T>> {
     const HELP: &str = "this is a bug in Offshoot: report it with the model";
     let begun = batch::has_begun(&model);
     let bytes = if learned.is_some() || begun { model.train_arena_bytes() } else { None };
@@ -72,7 +88,7 @@ fn part(
                 Some(scores) => scores.to_vec(),
                 None => port.decode(engine.output(0).or_fail(Kind::Internal, HELP)?),
             };
-            Ok((0..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best }))
+            Ok(of(&scores))
         })
         .collect()
 }

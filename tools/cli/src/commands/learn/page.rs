@@ -35,7 +35,14 @@ pub fn page(name: &str, r: &Report) -> Result<String> {
         ("used, bytes", thousands(r.train_arena_used_bytes)),
     ]);
     page.heading("Learning curve");
-    if r.curve.is_empty() {
+    if let Some(errors) = r.regression.as_ref().filter(|e| !e.along.is_empty()) {
+        let points = errors.along.iter().map(|p| (p.steps as f64, p.mean_squared_error)).collect();
+        let svg = plot::lines(&[("mean squared error".into(), points)], "steps", "");
+        page.figure(
+            &svg.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
+            "each sample is predicted before it is learned",
+        );
+    } else if r.curve.is_empty() {
         page.paragraph("No train step was taken.");
     } else {
         curve(&mut page, &r.curve)?;

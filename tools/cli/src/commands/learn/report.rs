@@ -5,6 +5,8 @@ use offshoot_report::Table;
 use offshoot_report::table::thousands;
 use serde::Serialize;
 
+use super::anomalies::Anomalies;
+use super::regression::Regression;
 use crate::ui::Outcome;
 
 /// A point of the learning curve.
@@ -37,6 +39,12 @@ pub struct Report {
     pub accuracy_new: Option<f64>,
     /// Accuracy of the written model.
     pub accuracy_written: Option<f64>,
+    /// How well anomalies are told from normal samples afterwards, if the head learns what is normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomalies: Option<Anomalies>,
+    /// Mean squared errors, if the head learns real targets; accuracies are then none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regression: Option<Regression>,
     /// Accuracy and cost of a boosted head with one active block, two, and so on.
     pub blocks: Vec<Block>,
     /// Active blocks afterwards, if `active_blocks` was given.
@@ -107,6 +115,8 @@ pub fn head_name(kind: HeadKind) -> &'static str {
         HeadKind::LeastSquares { .. } => "least-squares",
         HeadKind::Simplex { .. } => "simplex",
         HeadKind::Boosted { .. } => "boosted",
+        HeadKind::Anomaly { .. } => "anomaly",
+        HeadKind::Regression { .. } => "regression",
     }
 }
 
@@ -127,6 +137,20 @@ pub(super) fn facts(r: &Report) -> Vec<[String; 2]> {
     all.extend(r.accuracy_known.map(|a| ("  on classes known before", percent(a))));
     all.extend(r.accuracy_new.map(|a| ("  on new classes", percent(a))));
     all.extend(r.accuracy_written.map(|a| ("accuracy of the written model", percent(a))));
+    if let Some(e) = &r.regression {
+        let number = |e: Option<f64>| e.map_or("-".into(), |e| format!("{e:.6}"));
+        all.retain(|(name, _)| !name.starts_with("accuracy"));
+        all.push(("mean squared error before", number(e.before)));
+        all.push(("mean squared error after", number(e.after)));
+        all.push(("  of the last steps, before each", number(e.along.last().map(|p| p.mean_squared_error))));
+    }
+    if let Some(a) = r.anomalies {
+        all.push(("AUC of the distances", a.auc.map_or("-".into(), |auc| format!("{auc:.4}"))));
+        all.push(("  threshold", a.threshold.map_or("-".into(), |t| format!("{t:.4}"))));
+        all.push(("  false alarms", percent(a.false_alarms.unwrap_or(f64::NAN))));
+        all.push(("  false alarms allowed", percent(a.false_alarms_allowed)));
+        all.push(("  anomalies detected", percent(a.detected.unwrap_or(f64::NAN))));
+    }
     all.push(("training arena (RAM), bytes", thousands(r.train_arena_bytes)));
     all.push(("  used, bytes", thousands(r.train_arena_used_bytes)));
     all.push(("digest of learned weights", format!("{:08x}", r.digest)));
