@@ -8,6 +8,7 @@ mod add;
 #[cfg(feature = "vectors")]
 mod conv;
 mod depthwise;
+mod int16;
 mod pool;
 mod table;
 
@@ -47,6 +48,7 @@ fn main() -> ! {
     #[cfg(feature = "vectors")]
     conv::check(&mut bench);
     depthwise::check(&mut bench);
+    int16::check(&mut bench);
     add::check(&mut bench);
     pool::check(&mut bench);
     table::check(&mut bench);
