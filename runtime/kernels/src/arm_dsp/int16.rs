@@ -4,7 +4,7 @@
 use super::products::{Rows, blocks};
 use super::{int16_depthwise, int16_quad};
 use crate::geometry::extent;
-use crate::portable::{RequantInt16, products_int16, taps};
+use crate::portable::{RequantInt16, products_int16, taps, wide_output};
 use offshoot_format::record::{ConvInt16, Window};
 
 /// Inputs of a single pixel that are multiplied at once: a sum of so many products fits int32.
@@ -39,19 +39,15 @@ pub(crate) fn conv_int16(
         }
         return true;
     }
-    let mut at = 0;
-    for pixels in dst.chunks_mut(int16_quad::PIXELS * shape.out_c) {
-        let count = pixels.len() / shape.out_c;
-        if count >= WORTH {
-            let places: [Place<'_>; int16_quad::PIXELS] =
-                core::array::from_fn(|i| shape.place(src, at + i.min(count - 1)));
-            int16_quad::quad(&shape, q, weights, places.get(..count).unwrap_or_default(), pixels);
-        } else {
-            for (i, pixel) in pixels.chunks_exact_mut(shape.out_c).enumerate() {
-                single(&shape, q, weights, &shape.place(src, at + i), pixel);
-            }
-        }
-        at += count;
+    let pixels = dst.len() / shape.out_c;
+    let fours = (pixels + int16_quad::PIXELS - WORTH) / int16_quad::PIXELS * int16_quad::PIXELS;
+    let fours = fours.min(pixels);
+    let (most, rest) = dst.split_at_mut(fours * shape.out_c);
+    if fours > 0 {
+        int16_quad::pixels(&shape, q, weights, src, most);
+    }
+    for (i, pixel) in rest.chunks_exact_mut(shape.out_c).enumerate() {
+        single(&shape, q, weights, &shape.place(src, fours + i), pixel);
     }
     true
 }
@@ -61,7 +57,8 @@ pub(super) struct Shape {
     window: Window,
     h: usize,
     w: usize,
-    c: usize,
+    /// Input channels.
+    pub(super) c: usize,
     out_h: usize,
     out_w: usize,
     /// Output channels.
@@ -72,6 +69,8 @@ pub(super) struct Shape {
     pub(super) strides: [usize; 2],
     /// Weights of an output channel that reads all input channels.
     pub(super) filter: usize,
+    /// Whether a window is its pixel.
+    pointwise: bool,
 }
 
 /// Where a pixel's window lies.
@@ -100,6 +99,7 @@ impl Shape {
             kernel,
             strides: [d_h * w * c, d_w * c],
             filter: kernel[0] * kernel[1] * c,
+            pointwise: kernel == [1; 2] && window.stride == [1; 2] && window.pad == [0; 4],
             window,
         }
     }
@@ -110,7 +110,10 @@ impl Shape {
     }
 
     /// The window of an output pixel, counted through all images.
-    fn place<'a>(&self, src: &'a [i16], pixel: usize) -> Place<'a> {
+    pub(super) fn place<'a>(&self, src: &'a [i16], pixel: usize) -> Place<'a> {
+        if self.pointwise {
+            return Place { image: src, origin: pixel * self.c, ends: [0, 1, 0, 1] };
+        }
         let pixels = (self.out_h * self.out_w).max(1);
         let (image, pixel) = (pixel / pixels, pixel % pixels);
         let (y, x) = (pixel / self.out_w.max(1), pixel % self.out_w.max(1));
@@ -148,6 +151,40 @@ impl Shape {
                 first += self.c;
             }
             row += self.strides[0];
+        }
+    }
+}
+
+/// Writes the outputs of channels from `first` on, from their sums, for pixels that are `out_c` apart in `dst`.
+pub(super) fn finish<const PIXELS: usize>(
+    q: &RequantInt16<'_>,
+    first: usize,
+    out_c: usize,
+    sums: &[[i32; PIXELS]],
+    dst: &mut [i16],
+) {
+    let end = first + sums.len();
+    let bias = q.bias.as_chunks::<2>().0.get(first..end);
+    let scales = q.multiplier.get(first..end).zip(q.shift.get(first..end));
+    let (true, Some(bias), Some((multiplier, shift))) = (q.wide && q.multiplier.len() > 1, bias, scales)
+    else {
+        for (i, sums) in sums.iter().enumerate() {
+            let of = q.channel(first + i);
+            for (out, sum) in dst.get_mut(first + i..).unwrap_or_default().iter_mut().step_by(out_c).zip(sums)
+            {
+                *out = of.output((*sum).into());
+            }
+        }
+        return;
+    };
+    let bounds = q.bounds;
+    let channels = sums.iter().zip(bias).zip(multiplier.iter().zip(shift)).enumerate();
+    for (i, ((sums, bias), (multiplier, shift))) in channels {
+        let mut at = first + i;
+        for sum in sums {
+            let Some(out) = dst.get_mut(at) else { break };
+            *out = wide_output(*sum, *bias, *multiplier, *shift, bounds);
+            at += out_c;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::arch::naked_asm;
 
-use super::int16::{Place, Shape};
+use super::int16::{Place, Shape, finish};
 use crate::portable::RequantInt16;
 
 /// Channels whose sums are on the stack; even.
@@ -18,17 +18,15 @@ pub(super) fn takes(shape: &Shape) -> bool {
 /// Computes the outputs of a pixel.
 pub(super) fn pixel(shape: &Shape, q: &RequantInt16<'_>, weights: &[i8], place: &Place<'_>, out: &mut [i16]) {
     let mut sums = [0i32; CHANNELS];
-    for (block, out) in out.chunks_mut(CHANNELS).enumerate() {
-        let first = block * CHANNELS;
-        let sums = sums.get_mut(..out.len()).unwrap_or_default();
-        let (pairs, odd) = sums.split_at_mut(out.len() / 2 * 2);
+    for first in (0..out.len()).step_by(CHANNELS) {
+        let count = (out.len() - first).min(CHANNELS);
+        let sums = sums.get_mut(..count).unwrap_or_default();
+        let (pairs, odd) = sums.split_at_mut(count / 2 * 2);
         add_pairs(shape, weights, place, first, pairs);
         if let [sum] = odd {
             *sum = single(shape, weights, place, first + pairs.len());
         }
-        for (i, (o, sum)) in out.iter_mut().zip(sums).enumerate() {
-            *o = q.channel(first + i).output((*sum).into());
-        }
+        finish(q, first, 1, sums.as_chunks::<1>().0, out);
     }
 }
 

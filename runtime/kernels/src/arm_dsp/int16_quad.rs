@@ -2,7 +2,7 @@
 
 use core::arch::naked_asm;
 
-use super::int16::{Place, Shape};
+use super::int16::{Place, Shape, finish};
 use crate::portable::RequantInt16;
 
 /// Pixels that are computed together.
@@ -22,38 +22,55 @@ const NARROW: usize = 511;
 #[repr(align(4))]
 struct Lanes([i16; CHUNK * PIXELS]);
 
-/// Computes the outputs of up to four pixels, which are `out_c` apart in `dst`.
+/// What the pixels share.
+struct Work {
+    lanes: Lanes,
+    /// Inputs of one pixel in the order of its weights.
+    line: [i16; CHUNK],
+    narrow: [i32; NARROW_ROWS * PIXELS],
+}
+
+/// Computes the outputs of pixels from the first on, four at a time; the last may be fewer.
 #[inline(never)]
-pub(super) fn quad(
+pub(super) fn pixels(shape: &Shape, q: &RequantInt16<'_>, weights: &[i8], src: &[i16], dst: &mut [i16]) {
+    let mut work =
+        Work { lanes: Lanes([0; CHUNK * PIXELS]), line: [0; CHUNK], narrow: [0; NARROW_ROWS * PIXELS] };
+    for (i, dst) in dst.chunks_mut(PIXELS * shape.out_c).enumerate() {
+        let count = dst.len() / shape.out_c;
+        let at = |pixel: usize| shape.place(src, i * PIXELS + pixel.min(count.saturating_sub(1)));
+        let places: [Place<'_>; PIXELS] = core::array::from_fn(at);
+        quad(shape, q, weights, places.get(..count).unwrap_or_default(), &mut work, dst);
+    }
+}
+
+/// Computes the outputs of up to four pixels, which are `out_c` apart in `dst`.
+fn quad(
     shape: &Shape,
     q: &RequantInt16<'_>,
     weights: &[i8],
     places: &[Place<'_>],
+    work: &mut Work,
     dst: &mut [i16],
 ) {
     let filter = shape.filter;
-    let mut lanes = Lanes([0; CHUNK * PIXELS]);
-    let mut narrow = [0i32; NARROW_ROWS * PIXELS];
-    if filter <= NARROW {
-        for first in (0..shape.out_c).step_by(NARROW_ROWS) {
-            let rows = (shape.out_c - first).min(NARROW_ROWS);
-            let sums = narrow.get_mut(..rows * PIXELS).unwrap_or_default();
-            sums.fill(0);
-            for from in (0..filter).step_by(CHUNK) {
-                let len = (filter - from).min(CHUNK);
-                // With one chunk, the inputs are those of the rows before.
-                if first == 0 || filter > CHUNK {
-                    gather(&mut lanes, shape, places, from, len);
-                }
-                add_products(&lanes, len, weights, first * filter + from, filter, sums);
-            }
-            for (row, sums) in sums.as_chunks::<PIXELS>().0.iter().enumerate() {
-                finish(q, first + row, shape.out_c, &sums.map(i64::from), dst);
-            }
-        }
-        return;
+    if filter > NARROW {
+        return wide(shape, q, weights, places, work, dst);
     }
-    wide(shape, q, weights, places, &mut lanes, &mut narrow, dst);
+    for first in (0..shape.out_c).step_by(NARROW_ROWS) {
+        let rows = (shape.out_c - first).min(NARROW_ROWS);
+        work.narrow.get_mut(..rows * PIXELS).unwrap_or_default().fill(0);
+        for from in (0..filter).step_by(CHUNK) {
+            let len = (filter - from).min(CHUNK);
+            // With one chunk, the inputs are those of the rows before.
+            if first == 0 || filter > CHUNK {
+                gather(work, shape, places, from, len);
+            }
+            let sums = work.narrow.get_mut(..rows * PIXELS).unwrap_or_default();
+            add_products(&work.lanes, len, weights, first * filter + from, filter, sums);
+        }
+        let sums = work.narrow.as_chunks::<PIXELS>().0.get(..rows).unwrap_or_default();
+        finish(q, first, shape.out_c, sums, dst);
+    }
 }
 
 /// [`quad`] with int64 sums.
@@ -62,8 +79,7 @@ fn wide(
     q: &RequantInt16<'_>,
     weights: &[i8],
     places: &[Place<'_>],
-    lanes: &mut Lanes,
-    parts: &mut [i32; NARROW_ROWS * PIXELS],
+    work: &mut Work,
     dst: &mut [i16],
 ) {
     let filter = shape.filter;
@@ -72,63 +88,59 @@ fn wide(
         let mut sums = [[0i64; PIXELS]; WIDE_ROWS];
         for from in (0..filter).step_by(CHUNK) {
             let len = (filter - from).min(CHUNK);
-            gather(lanes, shape, places, from, len);
-            let parts = parts.get_mut(..rows * PIXELS).unwrap_or_default();
+            gather(work, shape, places, from, len);
+            let parts = work.narrow.get_mut(..rows * PIXELS).unwrap_or_default();
             parts.fill(0);
-            add_products(lanes, len, weights, first * filter + from, filter, parts);
+            add_products(&work.lanes, len, weights, first * filter + from, filter, parts);
             for (sums, parts) in sums.iter_mut().zip(parts.as_chunks::<PIXELS>().0) {
                 sums.iter_mut().zip(parts).for_each(|(sum, part)| *sum += i64::from(*part));
             }
         }
         for (row, sums) in sums.iter().take(rows).enumerate() {
-            finish(q, first + row, shape.out_c, sums, dst);
+            let of = q.channel(first + row);
+            let outputs = dst.get_mut(first + row..).unwrap_or_default().iter_mut().step_by(shape.out_c);
+            outputs.zip(sums).for_each(|(out, sum)| *out = of.output(*sum));
         }
-    }
-}
-
-/// Writes the outputs of a channel.
-#[inline]
-fn finish(q: &RequantInt16<'_>, channel: usize, out_c: usize, sums: &[i64; PIXELS], dst: &mut [i16]) {
-    let of = q.channel(channel);
-    let mut at = channel;
-    for sum in sums {
-        let Some(out) = dst.get_mut(at) else { return };
-        *out = of.output(*sum);
-        at += out_c;
     }
 }
 
 /// Places inputs `from` to `from + len` of each pixel's window; zeros in the padding, and behind the last one.
-fn gather(lanes: &mut Lanes, shape: &Shape, places: &[Place<'_>], from: usize, len: usize) {
-    let whole = places.len() == PIXELS && len.is_multiple_of(4) && places.iter().all(|p| shape.is_inside(p));
-    if !whole {
-        lanes.0.get_mut(..len.div_ceil(4) * GROUP).unwrap_or_default().fill(0);
+fn gather(work: &mut Work, shape: &Shape, places: &[Place<'_>], from: usize, len: usize) {
+    let Work { lanes, line, .. } = work;
+    let inside = |place: &Place<'_>| shape.is_inside(place);
+    if shape.c.is_multiple_of(4) {
+        // Runs begin and end with a group.
+        if places.len() < PIXELS || !places.iter().all(inside) {
+            lanes.0.get_mut(..len * PIXELS).unwrap_or_default().fill(0);
+        }
+        for (pixel, place) in places.iter().enumerate() {
+            shape.runs(place, from, len, |at, run| put(lanes, pixel, at, run));
+        }
+        return;
     }
-    for (pixel, place) in places.iter().enumerate().take(PIXELS) {
-        shape.runs(place, from, len, |at, run| put(lanes, pixel, at, run));
+    for (pixel, place) in places.iter().enumerate() {
+        let line = line.get_mut(..len.next_multiple_of(4)).unwrap_or_default();
+        if inside(place) {
+            line.get_mut(len..).unwrap_or_default().fill(0);
+        } else {
+            line.fill(0);
+        }
+        shape.runs(place, from, len, |at, run| {
+            if let Some(to) = line.get_mut(at..).and_then(|to| to.get_mut(..run.len())) {
+                to.copy_from_slice(run);
+            }
+        });
+        put(lanes, pixel, 0, line);
     }
 }
 
-/// Places inputs of a pixel from position `at` on.
-fn put(lanes: &mut Lanes, pixel: usize, mut at: usize, mut run: &[i16]) {
-    if at + run.len() > CHUNK || pixel >= PIXELS {
+/// Places whole groups of inputs of a pixel from position `at` on.
+#[inline]
+fn put(lanes: &mut Lanes, pixel: usize, at: usize, run: &[i16]) {
+    if at + run.len() > CHUNK || pixel >= PIXELS || !at.is_multiple_of(4) {
         return;
     }
-    let mut single = |at: usize, x: i16| {
-        let order = [0, 2, 1, 3][at % 4];
-        if let Some(to) = lanes.0.get_mut(at / 4 * GROUP + 4 * pixel + order) {
-            *to = x;
-        }
-    };
-    while !at.is_multiple_of(4) {
-        let [x, rest @ ..] = run else { return };
-        single(at, *x);
-        (at, run) = (at + 1, rest);
-    }
-    let (groups, rest) = run.as_chunks::<4>();
-    for (i, x) in rest.iter().enumerate() {
-        single(at + 4 * groups.len() + i, *x);
-    }
+    let groups = run.as_chunks::<4>().0;
     let mut to = lanes.0.as_mut_ptr().wrapping_add(at / 4 * GROUP + 4 * pixel).cast::<u32>();
     for group in groups {
         let from = group.as_ptr().cast::<u32>();

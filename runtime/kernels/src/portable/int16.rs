@@ -75,18 +75,38 @@ impl ChannelInt16 {
     }
 }
 
+/// The output of a channel with int64 biases, for products with this sum; see [`RequantInt16`].
+#[inline(always)]
+#[cfg_attr(not(arm_dsp), allow(dead_code))]
+pub(crate) fn wide_output(
+    sum: i32,
+    [low, high]: [i32; 2],
+    multiplier: i32,
+    shift: i8,
+    bounds: (i16, i16),
+) -> i16 {
+    let bias = i64::from(high) << 32 | i64::from(low as u32);
+    bounded(wide_multiply(bias.wrapping_add(sum.into()), multiplier, shift), bounds)
+}
+
 /// TFLite's `MultiplyByQuantizedMultiplier` for int64, whose multiplier has been reduced to 15 bits and is not negative. `shift` is
 /// in -31..=7. Written in words: cores of 32 bits multiply and shift longer numbers in many steps.
-#[inline]
+#[inline(always)]
 fn wide_multiply(x: i64, multiplier: i32, shift: i8) -> i32 {
-    let right = u32::from(15i8.saturating_sub(shift).unsigned_abs()).clamp(1, 63);
+    let right = (15 - i32::from(shift)) as u32 & 63;
     let multiplier = multiplier as u32;
     let low = u64::from(x as u32) * u64::from(multiplier);
     let high = ((x >> 32) as u32).wrapping_mul(multiplier);
-    let half = 1u64 << (right - 1);
-    let sum = low.wrapping_add(u64::from(high) << 32).wrapping_add(half);
-    let (low, high) = (sum as u32, (sum >> 32) as u32);
-    if right < 32 { (low >> right | high << (32 - right)) as i32 } else { high as i32 >> (right - 32) }
+    let product = low.wrapping_add(u64::from(high) << 32);
+    let half = 1u32.wrapping_shl(right.wrapping_sub(1));
+    if right <= 32 {
+        let sum = product.wrapping_add(half.into());
+        let (low, high) = (sum as u32, (sum >> 32) as u32);
+        let above = if right < 32 { high.wrapping_shl(32 - right) | low.wrapping_shr(right) } else { high };
+        above as i32
+    } else {
+        ((product >> 32) as u32).wrapping_add(half) as i32 >> (right - 32)
+    }
 }
 
 #[inline(always)]
