@@ -53,14 +53,14 @@ fn record(random: &mut Random) -> ConvInt16 {
 }
 
 /// Biases, multipliers and shifts, which spread sums of `taps` products over the whole range of outputs.
-struct Scales {
-    bias: [i32; 2 * CHANNELS],
-    multiplier: [i32; CHANNELS],
-    shift: [i8; CHANNELS],
+pub(crate) struct Scales {
+    pub(crate) bias: [i32; 2 * CHANNELS],
+    pub(crate) multiplier: [i32; CHANNELS],
+    pub(crate) shift: [i8; CHANNELS],
 }
 
 impl Scales {
-    fn draw(random: &mut Random, wide: bool, taps: usize) -> Self {
+    pub(crate) fn draw(random: &mut Random, wide: bool, taps: usize) -> Self {
         let mut scales = Self { bias: [0; 2 * CHANNELS], multiplier: [0; CHANNELS], shift: [0; CHANNELS] };
         if wide {
             for pair in scales.bias.chunks_exact_mut(2) {
@@ -84,14 +84,14 @@ impl Scales {
 }
 
 /// The int16 view of bytes.
-fn halves(bytes: &[u8]) -> &[i16] {
+pub(crate) fn halves(bytes: &[u8]) -> &[i16] {
     assert!(bytes.as_ptr().addr().is_multiple_of(2));
     // SAFETY: aligned, and every bit pattern is a number.
     unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 2) }
 }
 
 /// As [`halves`], mutable.
-fn halves_mut(bytes: &mut [u8]) -> &mut [i16] {
+pub(crate) fn halves_mut(bytes: &mut [u8]) -> &mut [i16] {
     assert!(bytes.as_ptr().addr().is_multiple_of(2));
     // SAFETY: aligned, and every bit pattern is a number.
     unsafe { core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / 2) }
