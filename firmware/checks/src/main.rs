@@ -7,7 +7,9 @@
 mod add;
 #[cfg(feature = "vectors")]
 mod conv;
+mod counts;
 mod depthwise;
+mod int16;
 mod pool;
 mod table;
 
@@ -43,15 +45,24 @@ fn main() -> ! {
         parameters: PARAMETERS,
         used: 0,
     };
-    // Other cores run row-major weights with the portable kernel.
-    #[cfg(feature = "vectors")]
-    conv::check(&mut bench);
-    depthwise::check(&mut bench);
-    add::check(&mut bench);
-    pool::check(&mut bench);
-    table::check(&mut bench);
+    if cfg!(feature = "counts") {
+        counts::print(&mut bench);
+    } else {
+        compare(&mut bench);
+    }
     exit(EXIT_SUCCESS);
     rest()
+}
+
+fn compare(bench: &mut Bench) {
+    // Other cores run row-major weights with the portable kernel.
+    #[cfg(feature = "vectors")]
+    conv::check(bench);
+    depthwise::check(bench);
+    int16::check(bench);
+    add::check(bench);
+    pool::check(bench);
+    table::check(bench);
 }
 
 #[panic_handler]

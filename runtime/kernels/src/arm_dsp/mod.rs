@@ -29,6 +29,8 @@ mod depthwise;
 mod gather;
 mod huffman;
 mod int16;
+mod int16_depthwise;
+mod int16_quad;
 mod pair;
 mod plane;
 mod planes;

@@ -29,29 +29,84 @@ pub struct RequantInt16<'a> {
 }
 
 impl RequantInt16<'_> {
-    /// The output of a channel whose products have this sum.
+    /// What turns sums of a channel into outputs.
     #[inline]
-    pub fn output(&self, channel: usize, sum: i64) -> i16 {
+    pub fn channel(&self, channel: usize) -> ChannelInt16 {
         let at = if self.multiplier.len() == 1 { 0 } else { channel };
         // Checked records have them all; written so that no panic is linked.
         let multiplier = self.multiplier.get(at).copied().unwrap_or(0);
         let shift = self.shift.get(at).copied().unwrap_or(0);
         let word = |at: usize| self.bias.get(at).copied().unwrap_or(0);
-        let value = if self.wide {
-            let bias = i64::from(word(2 * channel + 1)) << 32 | i64::from(word(2 * channel) as u32);
-            wide_multiply(sum.wrapping_add(bias), multiplier, shift)
+        let bias = if self.wide {
+            i64::from(word(2 * channel + 1)) << 32 | i64::from(word(2 * channel) as u32)
         } else {
-            mbqm((sum as i32).wrapping_add(word(channel)), multiplier, shift)
+            word(channel).into()
+        };
+        ChannelInt16 { bias, multiplier, shift, wide: self.wide, bounds: self.bounds }
+    }
+
+    /// The output of a channel whose products have this sum.
+    #[inline]
+    pub fn output(&self, channel: usize, sum: i64) -> i16 {
+        self.channel(channel).output(sum)
+    }
+}
+
+/// What turns sums of a channel into outputs; see [`RequantInt16`].
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelInt16 {
+    bias: i64,
+    multiplier: i32,
+    shift: i8,
+    wide: bool,
+    bounds: (i16, i16),
+}
+
+impl ChannelInt16 {
+    /// The output for products with this sum.
+    #[inline]
+    pub fn output(&self, sum: i64) -> i16 {
+        let value = if self.wide {
+            wide_multiply(sum.wrapping_add(self.bias), self.multiplier, self.shift)
+        } else {
+            mbqm((sum as i32).wrapping_add(self.bias as i32), self.multiplier, self.shift)
         };
         bounded(value, self.bounds)
     }
 }
 
-/// TFLite's `MultiplyByQuantizedMultiplier` for int64, whose multiplier has been reduced to 15 bits. `shift` is in -31..=7.
-#[inline]
+/// The output of a channel with int64 biases, for products with this sum; see [`RequantInt16`].
+#[inline(always)]
+#[cfg_attr(not(arm_dsp), allow(dead_code))]
+pub(crate) fn wide_output(
+    sum: i32,
+    [low, high]: [i32; 2],
+    multiplier: i32,
+    shift: i8,
+    bounds: (i16, i16),
+) -> i16 {
+    let bias = i64::from(high) << 32 | i64::from(low as u32);
+    bounded(wide_multiply(bias.wrapping_add(sum.into()), multiplier, shift), bounds)
+}
+
+/// TFLite's `MultiplyByQuantizedMultiplier` for int64, whose multiplier has been reduced to 15 bits and is not negative. `shift` is
+/// in -31..=7. Written in words: cores of 32 bits multiply and shift longer numbers in many steps.
+#[inline(always)]
 fn wide_multiply(x: i64, multiplier: i32, shift: i8) -> i32 {
-    let right = u32::from(15i8.saturating_sub(shift).unsigned_abs()).clamp(1, 63);
-    (x.wrapping_mul(multiplier.into()).wrapping_add(1 << (right - 1)) >> right) as i32
+    let right = (15 - i32::from(shift)) as u32 & 63;
+    let multiplier = multiplier as u32;
+    let low = u64::from(x as u32) * u64::from(multiplier);
+    let high = ((x >> 32) as u32).wrapping_mul(multiplier);
+    let product = low.wrapping_add(u64::from(high) << 32);
+    let half = 1u32.wrapping_shl(right.wrapping_sub(1));
+    if right <= 32 {
+        let sum = product.wrapping_add(half.into());
+        let (low, high) = (sum as u32, (sum >> 32) as u32);
+        let above = if right < 32 { high.wrapping_shl(32 - right) | low.wrapping_shr(right) } else { high };
+        above as i32
+    } else {
+        ((product >> 32) as u32).wrapping_add(half) as i32 >> (right - 32)
+    }
 }
 
 #[inline(always)]
@@ -373,6 +428,15 @@ mod tests {
         assert_eq!([3, -3, 1, -1].map(|x| wide_multiply(x, 1 << 14, 0)), [2, -1, 1, 0]);
         assert_eq!(wide_multiply(1 << 40, 1 << 14, -31), 256);
         assert_eq!(wide_multiply(5, 0x7fff, 7), 640);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_wide_multiplier_is_that_of_int64(x in -1i64 << 47..1i64 << 47, m in 0i32..=0x7fff, shift in -31i8..=7) {
+            let right = u32::from(15i8.saturating_sub(shift).unsigned_abs());
+            let whole = (x * i64::from(m) + (1 << (right - 1))) >> right;
+            proptest::prop_assert_eq!(wide_multiply(x, m, shift), whole as i32);
+        }
     }
 
     #[test]

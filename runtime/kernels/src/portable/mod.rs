@@ -42,6 +42,8 @@ pub use elementwise::{binary_f32, binary_i8};
 pub use grid_sample::grid_sample;
 pub use huffman::{Table, fill_table, fully_connected_huffman, is_complete};
 pub use indexed::{gather, scatter_f32, scatter_i8, scatter_set, to_float, to_int, top_k_f32, top_k_i8};
+#[cfg(arm_dsp)]
+pub(crate) use int16::wide_output;
 pub use int16::{
     RequantInt16, binary_int16, conv_int16, dequantize_int16, int8_to_int16, int16_to_int8, lut_int16,
     pool_int16, products_int16, quantize_int16, reduce_int16, requantize_int16, sigmoid_int16, softmax_int16,
