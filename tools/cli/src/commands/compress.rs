@@ -304,7 +304,9 @@ pub fn compress(
     let mut small = state.graph;
     let mut points = watch.points;
     let unfinished = watch.cut.into_inner().map(|(what, done, total)| {
-        format!("the time of --hours was over in step {done} of {total} of {what}: --resume goes on there")
+        format!(
+            "the time of --hours was over in step {done} of {total} of {what}: the same command goes on there"
+        )
     });
     let mut tight = options.clone();
     let mut tries = 0;
@@ -333,7 +335,10 @@ pub fn compress(
         // Without fine-tuning, the last period's network is the result.
         points.pop();
     }
-    last.stage = format!("result ({} epochs)", args.epochs);
+    last.stage = match unfinished {
+        None => format!("result ({} epochs)", args.epochs),
+        Some(_) => "result (training unfinished)".into(),
+    };
     points.push(last);
     check_loss(&points, args)?;
     let samples = [split.train.len(), split.count];
