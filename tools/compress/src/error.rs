@@ -100,15 +100,18 @@ pub enum Error {
     Export(offshoot_export::Error),
     /// The network does not fit, however much is removed.
     #[error(
-        "the budget cannot be met: the smallest that can be reached is {flash} bytes of flash with {ram} bytes of RAM and {macs} MACs"
+        "the budget cannot be met: the smallest that can be reached is {flash} bytes of flash with {ram} bytes of RAM and {macs} \
+         MACs{}", .instructions.map_or(String::new(), |i| format!(" in {i} instructions"))
     )]
     Budget {
-        /// Bytes of the smallest `.off` file.
+        /// Bytes of the `.off` file that comes nearest to the limits.
         flash: u64,
         /// Bytes of its arena.
         ram: u64,
         /// Its multiply-accumulates.
         macs: u64,
+        /// Its instructions, if they were counted.
+        instructions: Option<u64>,
     },
     /// Weights can take fewer bits, but the budget's size cannot be reached at the budget's accuracy.
     #[error(

@@ -1,6 +1,7 @@
 //! Makes trained networks smaller: each module takes a graph and data, and returns a smaller graph and a report.
 
 pub mod error;
+mod knapsack;
 pub mod levels;
 pub mod low_rank;
 pub mod nest;

@@ -14,7 +14,7 @@ use offshoot_train::Dataset;
 pub use bits::FewerBits;
 pub use joint::Joint;
 
-use crate::prune::{Progress, PruneOptions, erase_operators, fits, head, prune, samples, size, tune};
+use crate::prune::{Progress, PruneOptions, erase_operators, fits, head, prune, samples, size_for, tune};
 use crate::quantize::WeightBits;
 use crate::{Error, Result};
 
@@ -150,10 +150,9 @@ pub fn run(methods: &[Box<dyn Method>], mut work: Work<'_>) -> Result<State> {
     }
     work.options.weight_bits = state.weight_bits.clone();
     let few = samples(&state.graph, work.data, 2);
-    let count = work.options.instructions.as_ref().filter(|_| work.options.max_instructions.is_some());
-    let last = size(&state.graph, &few, &state.weight_bits, count)?;
+    let last = size_for(&work.options, &state.graph, &few, &state.weight_bits)?;
     if fits(last, &work.options) {
         return Ok(state);
     }
-    Err(Error::Budget { flash: last.flash, ram: last.ram, macs: last.macs })
+    Err(last.too_large())
 }

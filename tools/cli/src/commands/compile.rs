@@ -414,7 +414,7 @@ pub fn make(
     let memory = target.and_then(Target::memory);
     let options = CompileOptions {
         prefer: args.prefer.into(),
-        core: target.and_then(Target::board).map(core).unwrap_or_default(),
+        core: target.and_then(Target::board).map(core).or(args.core).unwrap_or_default(),
         source_hash,
         max_flash: smallest(args.max_flash, memory.map(|(flash, _)| flash)),
         max_arena: smallest(args.max_ram, memory.map(|(_, ram)| ram)),
@@ -465,7 +465,7 @@ fn no_samples(precision: &Precision) -> Failure {
 }
 
 /// The core that the compiler chooses layer forms for.
-fn core(board: &Board) -> Core {
+pub(crate) fn core(board: &Board) -> Core {
     match board.firmware.triple {
         _ if board.core.mve => Core::Mve,
         _ if board.core.dsp => Core::Dsp,

@@ -2,15 +2,17 @@
 
 mod args;
 mod judge;
+mod limits;
 mod page;
 mod planned;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use offshoot_compress::plan::{self, Erase, FewerBits, Joint, Prune, Work};
-use offshoot_compress::prune::{Counted, FamilyReport, Instructions, PruneOptions, Size};
+use offshoot_compress::prune::{self, Counted, FamilyReport, Instructions, PruneOptions, Size};
 use offshoot_compress::quantize::Policy;
 use offshoot_data::npy::Array;
 use offshoot_ir::Graph;
@@ -19,7 +21,7 @@ use offshoot_target::Target;
 use offshoot_train::Checkpoint;
 use serde::Serialize;
 
-use super::{parse_target, profile, read_array};
+use super::{compile, parse_target, profile, read_array};
 use crate::batch;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
@@ -30,6 +32,7 @@ pub use args::{
     parse_share,
 };
 use judge::{Judge, Watch, split};
+use limits::{TRIMS, check_loss, exceeded, tighten};
 use planned::Plan;
 
 /// A network between the uncompressed one and the result.
@@ -59,6 +62,8 @@ pub struct Report {
     pub score: Ranking,
     /// Limits.
     pub limits: Budget,
+    /// What the end of --hours has cut short.
+    pub unfinished: Option<String>,
     /// Numbers of training samples and of held-out samples.
     pub samples: [usize; 2],
     /// With --test: accuracy of the uncompressed network and of the result in int8, on samples that nothing was chosen
@@ -73,7 +78,7 @@ pub struct Report {
 }
 
 /// Limits of a result; what has none is null.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Budget {
     /// Bytes of the `.off` file.
     pub flash: Option<u64>,
@@ -83,6 +88,8 @@ pub struct Budget {
     pub macs: Option<u64>,
     /// Instructions of a run.
     pub instructions: Option<u64>,
+    /// Accuracy to lose, from 0 to 1.
+    pub loss: Option<f64>,
 }
 
 /// Accuracies on the samples of --test.
@@ -114,9 +121,10 @@ pub struct OperatorChange {
 impl Outcome for Report {
     fn render(&self) -> String {
         format!(
-            "{}: model.off, model.onnx, policy.toml, plan.toml, report.html, report.json\n{}\n{}\n{}\n{}",
+            "{}: model.off, model.onnx, policy.toml, plan.toml, report.html, report.json\n{}\n{}\n{}\n{}\n{}",
             self.output,
-            self.done.join("\n"),
+            self.done.iter().chain(&self.unfinished).map(String::as_str).collect::<Vec<_>>().join("\n"),
+            page::budget(self),
             page::points(self),
             page::judged(self),
             page::operators(self)
@@ -131,6 +139,7 @@ impl Outcome for Report {
 /// point that was reached).
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
+    resumed(ui, args)?;
     let (graph, _) = files::read_graph(&args.model)?;
     let (x, y) = (read_array(&args.data[0])?, read_array(&args.data[1])?);
     std::fs::create_dir_all(&args.output).map_err(|e| Failure::writing(&args.output, &e))?;
@@ -160,16 +169,35 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
     }
     // The checkpoints are no longer needed.
-    for suffix in ["", "-erased", "-rounded"]
-        .map(String::from)
-        .into_iter()
-        .chain((1..=args.periods).map(|p| format!("-period{p}")))
-    {
-        let mut path = checkpoint(args).into_os_string();
-        path.push(suffix);
-        let _ = std::fs::remove_file(path);
+    if made.report.unfinished.is_none() {
+        checkpoints(args).for_each(|path| drop(std::fs::remove_file(path)));
     }
     Ok(made.report)
+}
+
+/// Where training may be saved: in its periods, after operators were left out, with rounded weights, and at its end.
+fn checkpoints(args: &Args) -> impl Iterator<Item = PathBuf> + use<> {
+    let first = checkpoint(args).into_os_string();
+    let periods = (1..=args.periods).map(|p| format!("-period{p}"));
+    ["", "-erased", "-rounded"].map(String::from).into_iter().chain(periods).map(move |suffix| {
+        let mut path = first.clone();
+        path.push(suffix);
+        path.into()
+    })
+}
+
+/// Says that training goes on where it was stopped, or that there is none to go on with.
+fn resumed(ui: &Ui, args: &Args) -> Result<()> {
+    match checkpoints(args).find(|path| path.exists()) {
+        Some(path) => ui.note(&format!("{}: going on with this training", path.display())),
+        None if args.resume => {
+            let message = format!("{}: there is no training to resume", args.output.display());
+            let help = "give the folder of a run that was stopped with -o, or leave out --resume";
+            return Err(Failure::new(Kind::NotFound, message, help));
+        }
+        None => {}
+    }
+    Ok(())
 }
 
 fn checkpoint(args: &Args) -> PathBuf {
@@ -203,10 +231,13 @@ pub fn compress(
     args: &Args,
     target: Option<&Target>,
 ) -> Result<Made> {
+    let end = args.hours.and_then(|h| Instant::now().checked_add(Duration::from_secs_f64(3600.0 * h)));
     let split = split(graph, x, y, args)?;
-    let judge = Judge { ui, split: &split, target };
+    let core = target.and_then(Target::board).map(compile::core);
+    let judge = Judge { ui, split: &split, target, core };
     let count = counter(target, args)?;
     let given = args.plan.as_deref().map(Plan::read).transpose()?;
+    given.iter().try_for_each(|plan| planned::check_bits(graph, plan))?;
     let (mut whole, whole_off) = judge.point(graph, "uncompressed", None)?;
     if count.is_some() {
         whole.size.instructions = Some(instructions(target, &whole_off)?);
@@ -231,6 +262,7 @@ pub fn compress(
         max_instructions: (args.max_instructions.zip(whole.size.instructions))
             .map(|(l, whole)| l.bytes(whole)),
         instructions: count.clone(),
+        core: core.unwrap_or_default(),
         max_macs: args.max_macs.map(|l| l.bytes(whole.size.macs)),
         augment: args.augment.of(&graph.value(graph.inputs[0]).shape),
         mix: args.mix,
@@ -255,26 +287,58 @@ pub fn compress(
         ram: options.max_ram,
         macs: options.max_macs,
         instructions: options.max_instructions,
+        loss: args.max_loss,
     };
-    let mut watch =
-        Watch { bar: ui.progress("scoring channels", 0), judge: &judge, points: vec![whole.clone()] };
-    let work = Work { original: graph, data: &split.train, options, progress: &mut watch };
+    let mut watch = Watch {
+        bar: ui.progress("scoring channels", 0),
+        judge: &judge,
+        points: vec![whole.clone()],
+        end,
+        part: Default::default(),
+        cut: Default::default(),
+    };
+    let work = Work { original: graph, data: &split.train, options: options.clone(), progress: &mut watch };
     let state = plan::run_any(&plans(args, given.as_ref()), work);
     watch.bar.finish_and_clear();
     let state = state.map_err(|e| compression_failure(&e))?;
-    let small = state.graph;
+    let mut small = state.graph;
     let mut points = watch.points;
-    let (onnx, policy, again) = judge.settled(&small, &state.weight_bits, args)?;
-    let (mut last, off) = judge.point(&again, "result", Some(&policy))?;
-    if count.is_some() {
-        last.size.instructions = Some(instructions(target, &off)?);
-    }
+    let unfinished = watch.cut.into_inner().map(|(what, done, total)| {
+        format!(
+            "the time of --hours was over in step {done} of {total} of {what}: the same command goes on there"
+        )
+    });
+    let mut tight = options.clone();
+    let mut tries = 0;
+    let (onnx, policy, mut last, off) = loop {
+        let (onnx, policy, again) = judge.settled(&small, &state.weight_bits, args)?;
+        let (mut last, off) = judge.point(&again, "result", Some(&policy))?;
+        if count.is_some() {
+            last.size.instructions = Some(instructions(target, &off)?);
+        }
+        if prune::fits(last.size, &options) {
+            break (onnx, policy, last, off);
+        }
+        // Ranges of all samples may give other multipliers than those of the few that candidates are measured with, and so
+        // other kernels.
+        let prunes = given.is_some() || args.method.iter().any(|m| matches!(m, Method::Auto | Method::Prune));
+        if !prunes || tries == TRIMS {
+            return Err(exceeded(last.size, &budget));
+        }
+        tries += 1;
+        tighten(&mut tight, last.size, &options);
+        small = prune::trim(&small, &split.train, &tight, &state.weight_bits)
+            .map_err(|e| compression_failure(&e))?;
+    };
     if points.last().is_some_and(|p| p.size.flash == last.size.flash) && points.len() > 1 && args.epochs == 0
     {
         // Without fine-tuning, the last period's network is the result.
         points.pop();
     }
-    last.stage = format!("result ({} epochs)", args.epochs);
+    last.stage = match unfinished {
+        None => format!("result ({} epochs)", args.epochs),
+        Some(_) => "result (training unfinished)".into(),
+    };
     points.push(last);
     check_loss(&points, args)?;
     let samples = [split.train.len(), split.count];
@@ -286,6 +350,7 @@ pub fn compress(
         weight_bits: state.weight_bits.layers.clone(),
         score: args.score,
         limits: budget,
+        unfinished,
         samples,
         test: None,
         points,
@@ -346,35 +411,12 @@ fn instructions(target: Option<&Target>, off: &[u8]) -> Result<u64> {
     report.instructions.ok_or_else(cannot)
 }
 
-/// Checks the result against `--max-loss`.
-fn check_loss(points: &[Point], args: &Args) -> Result<()> {
-    let (Some(most), Some(whole), Some(last)) = (args.max_loss, points.first(), points.last()) else {
-        return Ok(());
-    };
-    let loss = |p: &Point| whole.accuracy - p.accuracy;
-    if loss(last) <= most {
-        return Ok(());
-    }
-    let reachable = points.iter().filter(|p| loss(p) <= most).min_by_key(|p| p.size.flash).unwrap_or(whole);
-    let message = format!(
-        "the result ({} bytes of flash) loses {:.2} points of accuracy, more than the {:.2} allowed; nearest \
-         point reached \
-         within the limit: {} bytes of flash, {} of RAM, {:.2} % ({})",
-        last.size.flash,
-        100.0 * loss(last),
-        100.0 * most,
-        reachable.size.flash,
-        reachable.size.ram,
-        100.0 * reachable.accuracy,
-        reachable.stage
-    );
-    Err(Failure::new(Kind::Budget, message, "raise --max-flash or --max-loss, or give more --epochs"))
-}
-
 fn compression_failure(error: &offshoot_compress::Error) -> Failure {
     use offshoot_compress::Error;
     let (kind, help) = match error {
-        Error::Budget { .. } => (Kind::Budget, "raise --max-flash or --max-ram, or lower --multiple"),
+        Error::Budget { .. } => {
+            (Kind::Budget, "raise the limit that is exceeded, or name fewer layers to --keep")
+        }
         Error::AlreadyQuantized { .. } => {
             (Kind::Usage, "the network is already quantised: give the float network")
         }

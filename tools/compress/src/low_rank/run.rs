@@ -200,7 +200,7 @@ fn fitting(
     };
     let least = taken(choices.len())?;
     if least.flash > limit {
-        return Err(Error::Budget { flash: least.flash, ram: least.ram, macs: least.macs });
+        return Err(least.too_large());
     }
     let (mut low, mut high) = (0, choices.len());
     while low < high {

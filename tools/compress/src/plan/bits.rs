@@ -1,4 +1,4 @@
-//! Reduces the bits of as few layers as the budget allows, the least sensitive first.
+//! Reduces the bits of the layers that lose least by it, as far as the budget requires.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,15 @@ use offshoot_ir::Graph;
 use offshoot_train::WeightQuant;
 
 use super::{Method, State, Work};
-use crate::prune::{fits, head, layers, lowerings, samples, size, tune_rounded};
+use crate::Result;
+use crate::knapsack::{Choice, choose};
+use crate::prune::{PruneOptions, head, layers, lowerings, samples, size_for, tune_rounded};
 use crate::quantize::WeightBits;
-use crate::{Error, Result};
 
 /// Reduces weights to 4 or 2 bits when the flash limit requires it.
 ///
-/// Layers are ordered by the loss that rounding them alone costs per byte saved. The shortest run of layers that
-/// meets the limit is rounded, except for those that the last of them makes unnecessary, and trained with rounding.
+/// Of all ways to meet the limit the one is taken whose losses add up to the least, where the loss of a layer is that of
+/// rounding it alone, and its bytes are those of the file; then the network is trained with rounding.
 #[derive(Clone, Copy, Debug)]
 pub struct FewerBits {
     /// 4 or 2.
@@ -38,35 +39,45 @@ impl Method for FewerBits {
             layers: lowered.iter().cloned().collect::<BTreeMap<_, _>>(),
             ..WeightBits::default()
         };
-        let measure = |lowered: &[(String, u8)]| size(&state.graph, &few, &bits(lowered), None);
-        let order = self.order(&state.graph, work)?;
-        let (mut low, mut high) = (0, order.len());
-        let smallest = measure(&order)?;
+        let uncounted = PruneOptions { max_instructions: None, ..work.options.clone() };
+        let measure = |lowered: &[(String, u8)]| size_for(&uncounted, &state.graph, &few, &bits(lowered));
+        let data = head(work.data, work.options.score_samples.max(1));
+        let found = lowerings(&state.graph, &data, self.fewest, &WeightBits::default(), work.progress)?;
         // Fewer bits save neither instructions nor arena, so only flash decides here.
         let flash = work.options.max_flash.unwrap_or(u64::MAX);
-        if smallest.flash > flash {
-            return Err(Error::Budget { flash: smallest.flash, ram: smallest.ram, macs: smallest.macs });
-        }
-        while low < high {
-            let middle = low.midpoint(high);
-            if measure(&order[..middle])?.flash <= flash { high = middle } else { low = middle + 1 }
-        }
-        let mut lowered = order[..high].to_vec();
-        // A large layer at the end may have made earlier ones unnecessary: the dearest are given back first.
-        for at in (0..high).rev() {
-            let mut fewer = lowered.clone();
-            let (name, least) = fewer.remove(at);
-            // A layer at 2 bits passes through 4.
-            if fewer.iter().any(|(other, b)| *other == name && *b < least) {
-                continue;
+        let whole = measure(&[])?;
+        let mut forms: Vec<(Vec<u8>, Vec<Choice>)> = Vec::new();
+        let packed = layers(&state.graph);
+        for (name, _) in &packed {
+            let mut form = (Vec::new(), Vec::new());
+            for l in found.iter().filter(|l| l.layer == *name && whole.flash > flash) {
+                let saved = whole.flash.saturating_sub(measure(&[(name.clone(), l.bits)])?.flash);
+                form.0.push(l.bits);
+                form.1.push(Choice { saved, lost: l.lost });
             }
-            if measure(&fewer)?.flash <= flash {
-                lowered = fewer;
-            }
+            forms.push(form);
         }
+        let choices: Vec<Vec<Choice>> = forms.iter().map(|(_, choices)| choices.clone()).collect();
+        let taken = |chosen: &[Option<usize>]| -> Vec<(String, u8)> {
+            let all = chosen.iter().zip(&forms).zip(&packed);
+            all.filter_map(|((form, (bits, _)), (name, _))| Some((name.clone(), bits[(*form)?]))).collect()
+        };
+        let mut need = whole.flash.saturating_sub(flash);
+        // Savings of single layers add up but for padding.
+        let lowered = loop {
+            let Some(chosen) = choose(&choices, need) else {
+                let all: Vec<Option<usize>> = choices.iter().map(|c| c.len().checked_sub(1)).collect();
+                return Err(measure(&taken(&all))?.too_large());
+            };
+            let lowered = taken(&chosen);
+            let now = measure(&lowered)?.flash;
+            if now <= flash {
+                break lowered;
+            }
+            need += now - flash;
+        };
         state.weight_bits = bits(&lowered);
         work.options.weight_bits = state.weight_bits.clone();
-        debug_assert!(!fits(measure(&lowered)?, &work.options) || lowered.len() <= order.len());
         if self.epochs > 0 && !lowered.is_empty() {
             let quant = rounding(&state.graph, &state.weight_bits);
             state.graph = tune_rounded(
@@ -80,33 +91,8 @@ impl Method for FewerBits {
             )?;
         }
         let lowered = state.weight_bits.layers.len();
-        state.done.push(format!(
-            "bits: {lowered} of {} layers below 8",
-            order.len().min(layers(&state.graph).len())
-        ));
+        state.done.push(format!("bits: {lowered} of {} layers below 8", packed.len()));
         Ok(state)
-    }
-}
-
-impl FewerBits {
-    /// Layers with their new bits, in the order in which they are reduced.
-    fn order(&self, graph: &Graph, work: &mut Work<'_>) -> Result<Vec<(String, u8)>> {
-        let data = head(work.data, work.options.score_samples.max(1));
-        let found = lowerings(graph, &data, self.fewest, &WeightBits::default(), work.progress)?;
-        let price = |l: &crate::prune::Lowering| {
-            let saved = graph.value(l.weights).len() as f64 * (8.0 - f64::from(l.bits)) / 8.0;
-            l.lost / saved.max(1.0)
-        };
-        let mut order: Vec<(f64, String, u8)> = Vec::new();
-        let mut dearest: BTreeMap<String, f64> = BTreeMap::new();
-        for l in found {
-            // A layer goes to 4 bits before it goes to 2.
-            let most = dearest.entry(l.layer.clone()).or_insert(0.0);
-            *most = most.max(price(&l));
-            order.push((*most, l.layer, l.bits));
-        }
-        order.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Ok(order.into_iter().map(|(_, name, bits)| (name, bits)).collect())
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use offshoot_ir::{Graph, Node, Op, ValueId};
 
 use super::groups::{Family, Groups};
+use super::memory::Memory;
 use crate::quantize::{WeightBits, packs};
 
 /// A step towards a smaller network: groups that are removed at once (those of one family that bring it to the next
@@ -66,8 +67,8 @@ pub fn order(
     bytes_share: f64,
 ) -> Vec<Move> {
     let cost = Cost::new(graph, groups, removed, &Rates::default());
-    let [bytes, work] = Cost::new(graph, groups, &vec![false; removed.len()], &Rates::default()).totals();
-    let weights = [bytes_share / bytes.max(1.0), (1.0 - bytes_share) / work.max(1.0)];
+    let [bytes, work, _] = Cost::new(graph, groups, &vec![false; removed.len()], &Rates::default()).totals();
+    let weights = [bytes_share / bytes.max(1.0), (1.0 - bytes_share) / work.max(1.0), 0.0];
     let rules = Rules::new(groups, multiple, least);
     moves(groups, scores, removed, &rules, &[], cost, &Weigh::Fixed(weights))
 }
@@ -82,9 +83,9 @@ pub(super) fn toward(
     cost: Cost,
     aim: Aim,
 ) -> Vec<Move> {
-    let [bytes, work] = cost.totals();
-    // The model knows no headers and no operators without weights.
-    let other = [aim.now[0] - bytes, aim.now[1] - work];
+    // The model knows no headers, no operators without weights, and no workspace.
+    let totals = cost.totals();
+    let other = [0, 1, 2].map(|i| aim.now[i] - totals[i]);
     moves(groups, scores, removed, rules, lowerings, cost, &Weigh::Toward { other, goal: aim.goal })
 }
 
@@ -101,19 +102,15 @@ fn moves(
     let mut lowerings = lowerings.to_vec();
     loop {
         let weights = weigh.weights(cost.totals());
-        let price = |lost: f64, saved: [f64; 2]| {
-            let saved = weights[0] * saved[0] + weights[1] * saved[1];
-            lost / saved.max(f64::MIN_POSITIVE)
-        };
+        let price = |lost: f64, saved: [f64; 3]| lost / dot(weights, saved).max(f64::MIN_POSITIVE);
         let channels = groups.families.iter().zip(&rules.floors).filter_map(|(family, &floor)| {
             let chosen = next(groups, family, scores, &removed, rules.multiple, floor)?;
             let lost: f64 = chosen.iter().map(|&g| scores[g]).sum();
             Some((price(lost, cost.saved(&chosen)), lost, chosen, None))
         });
-        let bits = lowerings
-            .iter()
-            .enumerate()
-            .map(|(i, l)| (price(l.lost, [cost.lowered(l.weights, l.bits), 0.0]), l.lost, vec![], Some(i)));
+        let bits = lowerings.iter().enumerate().map(|(i, l)| {
+            (price(l.lost, [cost.lowered(l.weights, l.bits), 0.0, 0.0]), l.lost, vec![], Some(i))
+        });
         let Some((_, lost, chosen, lowered)) = channels.chain(bits).min_by(|a, b| a.0.total_cmp(&b.0)) else {
             break;
         };
@@ -137,48 +134,52 @@ fn moves(
 /// What savings are worth.
 enum Weigh {
     /// Always the same for a byte and a unit of work.
-    Fixed([f64; 2]),
+    Fixed([f64; 3]),
     /// As far as the modelled size, with what the model leaves out, exceeds its goal.
-    Toward { other: [f64; 2], goal: [f64; 2] },
+    Toward { other: [f64; 3], goal: [f64; 3] },
 }
 
 impl Weigh {
-    fn weights(&self, totals: [f64; 2]) -> [f64; 2] {
+    fn weights(&self, totals: [f64; 3]) -> [f64; 3] {
         match self {
             Self::Fixed(weights) => *weights,
             Self::Toward { other, goal } => {
                 let limited = goal.map(|g| if g.is_finite() { 1.0 / g.max(1.0) } else { 0.0 });
                 let excess =
-                    [0, 1].map(|i| ((totals[i] + other[i]) * limited[i] - 1.0).max(0.0) * limited[i]);
-                match (excess, limited) {
-                    // The model is satisfied, the measurement is not: whatever has a limit counts.
-                    ([0.0, 0.0], [0.0, 0.0]) => totals.map(|t| 0.5 / t.max(1.0)),
-                    ([0.0, 0.0], limited) => limited,
-                    (excess, _) => excess,
+                    [0, 1, 2].map(|i| ((totals[i] + other[i]) * limited[i] - 1.0).max(0.0) * limited[i]);
+                // The model is satisfied, the measurement is not: whatever has a limit counts.
+                let none = [0.0; 3];
+                match excess == none {
+                    true if limited == none => [0.5 / totals[0].max(1.0), 0.5 / totals[1].max(1.0), 0.0],
+                    true => limited,
+                    false => excess,
                 }
             }
         }
     }
 
-    fn left(&self, totals: [f64; 2]) -> f64 {
+    fn left(&self, totals: [f64; 3]) -> f64 {
         match self {
-            Self::Fixed(weights) => weights[0] * totals[0] + weights[1] * totals[1],
+            Self::Fixed(weights) => dot(*weights, totals),
             Self::Toward { other, goal } => {
-                let share = [0, 1].map(|i| (totals[i] + other[i]) / goal[i].max(1.0));
-                share[0].max(share[1])
+                [0, 1, 2].map(|i| (totals[i] + other[i]) / goal[i].max(1.0)).into_iter().fold(0.0, f64::max)
             }
         }
     }
 }
 
-/// Measured sizes of a network, and the sizes wanted: bytes, and work in the unit of the rates. A goal is infinite where
-/// nothing is limited.
+fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Measured sizes of a network, and the sizes wanted: bytes of the file, work in the unit of the rates, and bytes of arena.
+/// A goal is infinite where nothing is limited.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Aim {
     /// Now.
-    pub(super) now: [f64; 2],
+    pub(super) now: [f64; 3],
     /// Wanted.
-    pub(super) goal: [f64; 2],
+    pub(super) goal: [f64; 3],
 }
 
 /// The least important groups of a family, down to its next multiple.
@@ -219,6 +220,8 @@ pub(super) struct Rates {
     pub(super) work: BTreeMap<String, f64>,
     /// Work of one element of the output, by name of an operator without weights; 0 without an entry.
     pub(super) elements: BTreeMap<String, f64>,
+    /// Bytes of arena that are live while an operator runs, by its name.
+    pub(super) live: BTreeMap<String, u64>,
     /// Bits of the weights.
     pub(super) bits: WeightBits,
 }
@@ -238,10 +241,14 @@ impl Part {
     }
 }
 
-/// Remaining weights in bytes, and remaining work.
+/// Remaining weights in bytes, remaining work, and the most bytes of arena that are live at once.
 #[derive(Clone, Debug)]
 pub(super) struct Cost {
     parts: Vec<Part>,
+    /// Tensors in the arena.
+    tensors: Vec<Part>,
+    /// For each operator: bytes that do not depend on channels, and the tensors that are live while it runs.
+    steps: Vec<(f64, Vec<usize>)>,
 }
 
 impl Cost {
@@ -275,27 +282,49 @@ impl Cost {
                 parts.push(Part { id: node.output, axes: axes(node.output), price: [0.0, work] });
             }
         }
-        Self { parts }
+        let memory = Memory::of(graph, &rates.live);
+        let tensors: Vec<Part> =
+            memory.tensors.iter().map(|&id| Part { id, axes: axes(id), price: [0.0; 2] }).collect();
+        let modelled = |live: &[usize]| live.iter().map(|&t| tensors[t].elements()).sum::<f64>();
+        let steps = memory.steps.into_iter().map(|(bytes, live)| (bytes as f64 - modelled(&live), live));
+        let steps = steps.collect();
+        Self { parts, tensors, steps }
     }
 
-    /// First-order saving of these groups together: elements that two of them share count twice.
-    pub(super) fn saved(&self, chosen: &[usize]) -> [f64; 2] {
-        let mut saved = [0.0; 2];
-        for part in &self.parts {
+    /// First-order saving of these groups together: elements that two of them share count twice. Of the arena, what is
+    /// saved while most is live.
+    pub(super) fn saved(&self, chosen: &[usize]) -> [f64; 3] {
+        let gone = |part: &Part| {
             let gone = part.axes.iter().filter(|(_, left)| *left > 0).map(|(counts, left)| {
                 let indices: usize = chosen.iter().filter_map(|g| counts.get(g)).sum();
                 indices as f64 / *left as f64
             });
-            let gone = part.elements() * gone.sum::<f64>();
+            part.elements() * gone.sum::<f64>()
+        };
+        let mut saved = [0.0; 3];
+        for part in &self.parts {
+            let gone = gone(part);
             saved.iter_mut().zip(part.price).for_each(|(s, p)| *s += p * gone);
+        }
+        if let Some((_, live)) = self.fullest() {
+            saved[2] = live.iter().map(|&t| gone(&self.tensors[t])).sum();
         }
         saved
     }
 
     fn remove(&mut self, group: usize) {
-        for (counts, left) in self.parts.iter_mut().flat_map(|p| &mut p.axes) {
+        for (counts, left) in self.parts.iter_mut().chain(&mut self.tensors).flat_map(|p| &mut p.axes) {
             *left -= counts.remove(&group).unwrap_or(0);
         }
+    }
+
+    /// Most bytes that are live at once, and the tensors that are live then.
+    fn fullest(&self) -> Option<(f64, &[usize])> {
+        let bytes = |(other, live): &(f64, Vec<usize>)| {
+            other + live.iter().map(|&t| self.tensors[t].elements()).sum::<f64>()
+        };
+        let all = self.steps.iter().map(|step| (bytes(step), step.1.as_slice()));
+        all.max_by(|a, b| a.0.total_cmp(&b.0))
     }
 
     /// Bytes saved by fewer bits for a constant.
@@ -310,9 +339,9 @@ impl Cost {
         }
     }
 
-    /// Bytes and work.
-    pub(super) fn totals(&self) -> [f64; 2] {
-        let mut totals = [0.0; 2];
+    /// Bytes, work, and bytes of arena.
+    pub(super) fn totals(&self) -> [f64; 3] {
+        let mut totals = [0.0, 0.0, self.fullest().map_or(0.0, |(bytes, _)| bytes)];
         for part in &self.parts {
             totals.iter_mut().zip(part.price).for_each(|(t, p)| *t += p * part.elements());
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ndarray::ArrayD;
-use offshoot_export::{CompileOptions, compile};
+use offshoot_export::{CompileOptions, Core, compile};
 use offshoot_ir::{Graph, cost};
 use serde::Serialize;
 
@@ -23,6 +23,13 @@ pub struct Size {
     pub macs: u64,
     /// Instructions per run on the target; `None` if they were not counted.
     pub instructions: Option<u64>,
+}
+
+impl Size {
+    /// The error of a budget to which nothing comes nearer.
+    pub(crate) fn too_large(self) -> Error {
+        Error::Budget { flash: self.flash, ram: self.ram, macs: self.macs, instructions: self.instructions }
+    }
 }
 
 /// Instructions of one run.
@@ -84,6 +91,14 @@ impl Limits {
         }
     }
 
+    /// Only the limits of `options`: what has no limit may grow.
+    pub(super) fn given(options: &PruneOptions) -> Self {
+        let [flash, ram, macs, instructions] =
+            [options.max_flash, options.max_ram, options.max_macs, options.max_instructions]
+                .map(|limit| limit.unwrap_or(u64::MAX));
+        Self { flash, ram, macs, instructions }
+    }
+
     pub(super) fn hold(&self, s: Size) -> bool {
         s.flash <= self.flash
             && s.ram <= self.ram
@@ -108,13 +123,26 @@ impl Limits {
         }
     }
 
-    /// The smallest limit as a share of the size of the whole network; at most 1.
-    pub(super) fn tightest(&self, before: Size) -> f64 {
+    /// The share of its channels that every family would keep if all of a network that has size `before` shrank alike:
+    /// weights and work are about the square of the widths, activations are in proportion to them.
+    pub(super) fn width(&self, before: Size) -> f64 {
         let share = |limit: u64, whole: u64| limit as f64 / whole.max(1) as f64;
         share(self.flash, before.flash)
             .min(share(self.macs, before.macs))
             .min(before.instructions.map_or(1.0, |whole| share(self.instructions, whole)))
+            .sqrt()
+            .min(share(self.ram, before.ram))
             .min(1.0)
+    }
+
+    /// The largest share of a limit that a size takes: above 1 if a limit does not hold.
+    pub(super) fn taken(&self, s: Size) -> f64 {
+        let share =
+            |limit: u64, now: u64| if limit == u64::MAX { 0.0 } else { now as f64 / limit.max(1) as f64 };
+        share(self.flash, s.flash)
+            .max(share(self.ram, s.ram))
+            .max(share(self.macs, s.macs))
+            .max(s.instructions.map_or(0.0, |now| share(self.instructions, now)))
     }
 
     /// The largest share of a limit that `size` uses, of those that are below the size of the whole network.
@@ -139,6 +167,8 @@ pub(super) struct Measured {
     /// Instructions of one element of the output, by name of an operator without multiply-accumulates, where they are
     /// counted.
     pub(super) elements: BTreeMap<String, f64>,
+    /// Bytes of arena that are live while an operator runs, by its name.
+    pub(super) live: BTreeMap<String, u64>,
 }
 
 /// Measures candidates.
@@ -155,11 +185,12 @@ impl Gauge<'_> {
     pub(super) fn measure(&self, graph: &Graph, bits: &WeightBits) -> Result<Measured> {
         // Running an emulator takes a second: only if there is a limit of instructions.
         let count = self.options.instructions.as_ref().filter(|_| self.options.max_instructions.is_some());
-        measure(graph, self.samples, bits, count)
+        measure(graph, self.samples, bits, count, self.options.core)
     }
 }
 
-/// Size of the quantised form of a float graph. Ranges come from the few `samples`; they do not change the size.
+/// Size of the quantised form of a float graph, compiled for the default core. Ranges come from the few `samples`; they do
+/// not change the size.
 ///
 /// # Errors
 /// The graph cannot be quantised, compiled or counted.
@@ -169,7 +200,20 @@ pub fn size(
     weight_bits: &WeightBits,
     instructions: Option<&Instructions>,
 ) -> Result<Size> {
-    measure(graph, samples, weight_bits, instructions).map(|m| m.size)
+    measure(graph, samples, weight_bits, instructions, Core::default()).map(|m| m.size)
+}
+
+/// [`size()`] as the limits of `options` judge it.
+///
+/// # Errors
+/// As [`size()`].
+pub(crate) fn size_for(
+    options: &PruneOptions,
+    graph: &Graph,
+    samples: &[Vec<ArrayD<f32>>],
+    bits: &WeightBits,
+) -> Result<Size> {
+    Gauge { samples, options }.size(graph, bits)
 }
 
 fn measure(
@@ -177,6 +221,7 @@ fn measure(
     samples: &[Vec<ArrayD<f32>>],
     weight_bits: &WeightBits,
     instructions: Option<&Instructions>,
+    core: Core,
 ) -> Result<Measured> {
     let options = QuantizeOptions {
         clipping: Clipping::MinMax,
@@ -188,7 +233,8 @@ fn measure(
         ..QuantizeOptions::default()
     };
     let (quantised, _) = quantize(graph, samples, &options)?;
-    let compiled = compile(&quantised, &CompileOptions::default()).map_err(Error::Export)?;
+    let compiled =
+        compile(&quantised, &CompileOptions { core, ..CompileOptions::default() }).map_err(Error::Export)?;
     let r = &compiled.report;
     let counted = instructions.map(|count| (count.0)(&compiled.bytes)).transpose()?;
     let (mut rates, mut elements) = (BTreeMap::new(), BTreeMap::new());
@@ -214,10 +260,16 @@ fn measure(
             rates.entry(node.name.clone()).or_insert(mean);
         }
     }
+    let mut live: BTreeMap<String, u64> = BTreeMap::new();
+    for (operator, moment) in r.operators.iter().zip(&r.timeline) {
+        let most = live.entry(operator.name.clone()).or_default();
+        *most = (*most).max(moment.bytes);
+    }
     let instructions = counted.map(|c| c.total);
     Ok(Measured {
         size: Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions },
         rates,
         elements,
+        live,
     })
 }

@@ -3,7 +3,7 @@
 use super::allocate::{Aim, Cost, Lowering, Move, Rates, Rules, toward};
 use super::budget::Size;
 use super::give_back::{Choice, Judge, WANTED};
-use crate::{Error, Result};
+use crate::Result;
 
 /// Least width of a family, as a share of the width that all would have if they shrank alike.
 const BALANCE: f64 = 0.6;
@@ -12,7 +12,7 @@ const BALANCE: f64 = 0.6;
 pub(super) fn chosen(judge: &Judge<'_>, base: &Choice) -> Result<Choice> {
     // Fewer bits may take RAM and instructions that are not there: then channels alone may lose less.
     let mut found: Option<(bool, f64, Choice)> = None;
-    let mut least: Option<Size> = None;
+    let mut least = judge.before;
     let variants: &[&[Lowering]] = if judge.lowerings.is_empty() { &[&[]] } else { &[&[], judge.lowerings] };
     for &lowerings in variants {
         let Some(choice) = balanced(judge, base, lowerings, &mut least)? else { continue };
@@ -23,8 +23,7 @@ pub(super) fn chosen(judge: &Judge<'_>, base: &Choice) -> Result<Choice> {
             found = Some((full, lost, choice));
         }
     }
-    let Size { flash, ram, macs, .. } = least.unwrap_or(judge.before);
-    found.map(|(.., choice)| choice).ok_or(Error::Budget { flash, ram, macs })
+    found.map(|(.., choice)| choice).ok_or_else(|| least.too_large())
 }
 
 /// The choice with these `lowerings` that meets the limits and fills them, with no family much narrower than the others
@@ -33,10 +32,9 @@ fn balanced(
     judge: &Judge<'_>,
     base: &Choice,
     lowerings: &[Lowering],
-    least: &mut Option<Size>,
+    least: &mut Size,
 ) -> Result<Option<Choice>> {
-    // Weights and work are about the square of the widths.
-    let width = judge.limits.tightest(judge.before).sqrt();
+    let width = judge.limits.width(judge.before);
     let families = judge.groups.families.iter().zip(&judge.rules.floors);
     let floors = families.map(|(f, &floor)| floor.max((f.groups.len() as f64 * width * BALANCE) as usize));
     let rules = Rules { floors: floors.collect(), ..judge.rules.clone() };
@@ -55,11 +53,16 @@ fn filled(
     judge: &Judge<'_>,
     base: &Choice,
     lowerings: &[Lowering],
-    least: &mut Option<Size>,
+    least: &mut Size,
 ) -> Result<Option<Choice>> {
-    let Some((first, before_last)) = reached(judge, base, base, lowerings, least)? else { return Ok(None) };
     let fine = Rules { multiple: 1, floors: judge.rules.floors.clone() };
     let fine = Judge { rules: &fine, ..*judge };
+    let found = match reached(judge, base, base, lowerings, least)? {
+        // A narrow family has no multiple left that is small enough.
+        None if judge.rules.multiple > 1 => reached(&fine, base, base, lowerings, least)?,
+        found => found,
+    };
+    let Some((first, before_last)) = found else { return Ok(None) };
     let mut best = first.clone();
     // The last move was too large, and nothing that went before makes up for it: others in its place.
     for step in 0..3 {
@@ -89,7 +92,7 @@ fn exchanged(
     base: &Choice,
     choice: &Choice,
     lowerings: &[Lowering],
-    least: &mut Option<Size>,
+    least: &mut Size,
 ) -> Result<Option<Choice>> {
     let mut best: Option<((f64, f64), Choice)> = None;
     let rank = |choice: &Choice| -> Result<(f64, f64)> {
@@ -115,31 +118,31 @@ fn exchanged(
 }
 
 /// The shortest run of moves from `start` that meets the limits, less what of it is not needed, and the choice before its
-/// last move; `None` if the limits cannot be met. `least` becomes the size of the smallest file seen.
+/// last move; `None` if the limits cannot be met. `least` becomes the size nearest to them that was seen.
 fn reached(
     judge: &Judge<'_>,
     base: &Choice,
     start: &Choice,
     lowerings: &[Lowering],
-    least: &mut Option<Size>,
+    least: &mut Size,
 ) -> Result<Option<(Choice, Choice)>> {
     let (limits, now) = (judge.limits, judge.measure(start)?);
     let work = match now.size.instructions {
         Some(i) if limits.instructions < u64::MAX => [i, limits.instructions],
         _ => [now.size.macs, limits.macs],
     };
-    let goal = [[now.size.flash, limits.flash], work]
+    let goal = [[now.size.flash, limits.flash], work, [now.size.ram, limits.ram]]
         .map(|[now, limit]| if limit >= now { f64::INFINITY } else { limit as f64 });
-    let aim = Aim { now: [now.size.flash as f64, work[0] as f64], goal };
-    let rates = Rates { work: now.rates, elements: now.elements, bits: start.bits.clone() };
+    let aim = Aim { now: [now.size.flash, work[0], now.size.ram].map(|now| now as f64), goal };
+    let rates = Rates { work: now.rates, elements: now.elements, live: now.live, bits: start.bits.clone() };
     let cost = Cost::new(judge.graph, judge.groups, &start.removed, &rates);
     let open = |l: &&Lowering| start.bits.layers.get(&l.layer).is_none_or(|&has| l.bits < has);
     let lowerings: Vec<Lowering> = lowerings.iter().filter(open).cloned().collect();
     let moves = toward(judge.groups, judge.scores, &start.removed, judge.rules, &lowerings, cost, aim);
     let count = shortest(&moves, |moves| {
         let size = judge.measure(&with(start, moves))?.size;
-        if least.is_none_or(|l| size.flash < l.flash) {
-            *least = Some(size);
+        if limits.taken(size) < limits.taken(*least) {
+            *least = size;
         }
         Ok(limits.hold(size))
     })?;

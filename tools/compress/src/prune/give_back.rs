@@ -1,7 +1,8 @@
 //! Gives back what was taken too much: a budget is met by moves of very different sizes, and what went first is often
 //! not needed any more once the last has gone.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use offshoot_ir::Graph;
 
@@ -28,6 +29,9 @@ pub(super) struct Choice {
     pub(super) bits: WeightBits,
 }
 
+/// What has been measured, by removed groups and bits.
+pub(super) type Known = RefCell<HashMap<(Vec<bool>, BTreeMap<String, u8>), Measured>>;
+
 /// What a choice is judged by.
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
@@ -40,11 +44,19 @@ pub(super) struct Judge<'a> {
     pub(super) limits: Limits,
     /// Size of the whole network.
     pub(super) before: Size,
+    /// Choices of the same graph and groups that were measured before.
+    pub(super) known: &'a Known,
 }
 
 impl Judge<'_> {
     pub(super) fn measure(&self, choice: &Choice) -> Result<Measured> {
-        self.gauge.measure(&slice(self.graph, self.groups, &choice.removed)?, &choice.bits)
+        let key = (choice.removed.clone(), choice.bits.layers.clone());
+        if let Some(known) = self.known.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let found = self.gauge.measure(&slice(self.graph, self.groups, &choice.removed)?, &choice.bits)?;
+        self.known.borrow_mut().insert(key, found.clone());
+        Ok(found)
     }
 
     /// The largest share of a limit that `choice` uses.
@@ -73,19 +85,20 @@ impl Judge<'_> {
         })
     }
 
-    fn cost(&self, choice: &Choice, now: &Measured) -> [f64; 2] {
-        let (work, elements) = (now.rates.clone(), now.elements.clone());
-        let rates = Rates { work, elements, bits: choice.bits.clone() };
+    fn cost(&self, choice: &Choice, now: &Measured) -> [f64; 3] {
+        let (work, elements, live) = (now.rates.clone(), now.elements.clone(), now.live.clone());
+        let rates = Rates { work, elements, live, bits: choice.bits.clone() };
         Cost::new(self.graph, self.groups, &choice.removed, &rates).totals()
     }
 
-    /// Bytes and work of a size, and their limits.
-    fn aims(&self, size: Size) -> [(f64, f64); 2] {
+    /// Bytes, work and bytes of arena of a size, and their limits.
+    fn aims(&self, size: Size) -> [(f64, f64); 3] {
         let work = match size.instructions {
             Some(i) if self.limits.instructions < u64::MAX => (i, self.limits.instructions),
             _ => (size.macs, self.limits.macs),
         };
-        [(size.flash, self.limits.flash), work].map(|(now, limit)| (now as f64, limit as f64))
+        [(size.flash, self.limits.flash), work, (size.ram, self.limits.ram)]
+            .map(|(now, limit)| (now as f64, limit as f64))
     }
 
     /// Gives back channels and bits that `choice` takes beyond `base`, the most important for their size first, as long
@@ -100,10 +113,11 @@ impl Judge<'_> {
             let mut candidates: Vec<(f64, (usize, usize), Choice)> = Vec::new();
             for (key, lost, larger) in self.larger(base, &choice, multiple) {
                 let added = self.cost(&larger, &now);
-                let grown = [0, 1].map(|i| (added[i] - totals[i]).max(0.0));
+                let grown = [0, 1, 2].map(|i| (added[i] - totals[i]).max(0.0));
+                // Tensors share memory in more ways than the model knows: RAM is only measured.
                 let over = [0, 1].iter().any(|&i| aims[i].0 + grown[i] > aims[i].1 * DOUBT);
                 if !over && !failed.contains(&key) {
-                    let size: f64 = [0, 1].map(|i| grown[i] / aims[i].1.max(1.0)).iter().sum();
+                    let size: f64 = [0, 1, 2].map(|i| grown[i] / aims[i].1.max(1.0)).iter().sum();
                     candidates.push((lost / size.max(f64::MIN_POSITIVE), key, larger));
                 }
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ndarray::{ArrayD, Axis, IxDyn};
+use offshoot_export::Core;
 use offshoot_ir::Graph;
 use offshoot_train::{Augment, Dataset, Target};
 use serde::Serialize;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::allocate::{Aim, Cost, Rates, Rules, toward};
 use super::budget::{Gauge, Instructions, Limits, Size};
 use super::choose::{chosen, with};
-use super::give_back::{Choice, Judge};
+use super::give_back::{Choice, Judge, Known};
 use super::groups::{Family, Groups, Split};
 use super::lowering::lowerings;
 use super::refit::refit;
@@ -34,6 +35,8 @@ pub struct PruneOptions {
     pub max_instructions: Option<u64>,
     /// Counts the instructions of one run of an `.off` file.
     pub instructions: Option<Instructions>,
+    /// Core that sizes are measured for.
+    pub core: Core,
     /// Bits of weights for which sizes are measured.
     pub weight_bits: WeightBits,
     /// Fewest bits that weights may get along with the removal of channels: 8, 4 or 2.
@@ -87,6 +90,7 @@ impl Default for PruneOptions {
             max_macs: None,
             max_instructions: None,
             instructions: None,
+            core: Core::default(),
             weight_bits: WeightBits::default(),
             fewest_bits: 8,
             keep: Vec::new(),
@@ -153,6 +157,12 @@ pub trait Progress {
         let _ = (graph, size);
         Ok(())
     }
+
+    /// Whether the time is over. Training then ends with what has been learned, and a later call with the same checkpoint
+    /// goes on there.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 impl Progress for () {}
@@ -175,16 +185,23 @@ pub fn prune(
     let samples = samples(graph, data, options.refit_samples.max(2));
     let gauge = Gauge { samples: &samples[..samples.len().min(2)], options };
     let before = gauge.size(graph, &options.weight_bits)?;
-    let limits = Limits::new(options, before);
+    let (mut limits, given) = (Limits::new(options, before), Limits::given(options));
     let few = head(data, options.score_samples.max(1));
     let whole = Choice { removed: vec![false; groups.len()], bits: options.weight_bits.clone() };
     let mut choice = whole.clone();
     let (rules, fixed) = rules(graph, &groups, options)?;
-    reachable(graph, &groups, &gauge, &rules, &limits, before, &whole)?;
+    let reaches = |limits| reachable(graph, &groups, &gauge, &rules, limits, before, &whole);
+    // Narrow layers may take more workspace than wide ones: without a limit, that is allowed where nothing else helps.
+    if reaches(&limits).is_err() {
+        reaches(&given)?;
+        limits = given;
+    }
+    let known = Known::default();
     let mut small = graph.clone();
     let periods = options.periods.max(1);
     for period in 1..=periods {
-        let goals = limits.after(before, period as f64 / periods as f64);
+        let share = period as f64 / periods as f64;
+        let goals = limits.after(before, share);
         progress.tick("scoring channels", period - 1, periods);
         let own = Groups::of(&small, options.split)?;
         let origin = origins(graph, &groups, &choice.removed, &small, &own);
@@ -218,9 +235,16 @@ pub fn prune(
             gauge: &gauge,
             limits: goals,
             before,
+            known: &known,
         };
         if !goals.hold(judge.measure(&choice)?.size) {
-            choice = chosen(&judge, &named)?;
+            choice = match chosen(&judge, &named) {
+                Err(Error::Budget { .. }) => {
+                    limits = given;
+                    chosen(&Judge { limits: limits.after(before, share), ..judge }, &named)?
+                }
+                found => found?,
+            };
         }
         if choice.removed == base.removed {
             continue;
@@ -265,6 +289,19 @@ fn with_own_vectors(graph: &Graph) -> Graph {
     out
 }
 
+/// Takes a little more of a network that is already pruned, where it exceeds the limits of `options`; `bits` are those of its
+/// weights. Nothing is trained.
+///
+/// # Errors
+/// As [`prune`].
+pub fn trim(graph: &Graph, data: &Dataset, options: &PruneOptions, bits: &WeightBits) -> Result<Graph> {
+    data.check(graph).map_err(Error::Training)?;
+    let samples = samples(graph, data, options.refit_samples.max(2));
+    let gauge = Gauge { samples: &samples[..samples.len().min(2)], options };
+    let limits = Limits::new(options, gauge.size(graph, bits)?);
+    trimmed(graph.clone(), data, &gauge, &limits, bits, &samples)
+}
+
 /// Takes a little more if training changed what the kernels take: the multipliers of an output channel decide which of
 /// them can run it.
 fn trimmed(
@@ -298,6 +335,7 @@ fn trimmed(
             gauge,
             limits: *limits,
             before: now.size,
+            known: &Known::default(),
         };
         let removed = chosen(&judge, &base)?.removed;
         let cut = slice(&small, &groups, &removed)?;
@@ -322,23 +360,29 @@ fn reachable(
     if limits.hold(before) {
         return Ok(());
     }
-    let rates = Rates { bits: whole.bits.clone(), ..Rates::default() };
-    let cost = Cost::new(graph, groups, &whole.removed, &rates);
-    let goal = [f64::INFINITY; 2];
-    let aim = Aim { now: [before.flash as f64, before.macs as f64], goal };
-    let all = toward(groups, &vec![0.0; groups.len()], &whole.removed, rules, &[], cost, aim);
-    let small = slice(graph, groups, &with(whole, &all).removed)?;
-    let least = gauge.size(&small, &whole.bits)?;
-    if limits.hold(least) {
-        return Ok(());
-    }
     let fewest =
         WeightBits { weights: whole.bits.weights.min(gauge.options.fewest_bits), ..whole.bits.clone() };
-    let least = gauge.size(&small, &fewest)?;
-    match limits.hold(least) {
-        true => Ok(()),
-        false => Err(Error::Budget { flash: least.flash, ram: least.ram, macs: least.macs }),
+    let mut nearest = before;
+    // A narrow family may have to leave the multiples.
+    for multiple in [rules.multiple, 1] {
+        let rates = Rates { bits: whole.bits.clone(), ..Rates::default() };
+        let cost = Cost::new(graph, groups, &whole.removed, &rates);
+        let now = [before.flash as f64, before.macs as f64, 0.0];
+        let aim = Aim { now, goal: [f64::INFINITY; 3] };
+        let rules = Rules { multiple, ..rules.clone() };
+        let all = toward(groups, &vec![0.0; groups.len()], &whole.removed, &rules, &[], cost, aim);
+        let small = slice(graph, groups, &with(whole, &all).removed)?;
+        for bits in [&whole.bits, &fewest] {
+            let found = gauge.size(&small, bits)?;
+            if limits.hold(found) {
+                return Ok(());
+            }
+            if limits.taken(found) < limits.taken(nearest) {
+                nearest = found;
+            }
+        }
     }
+    Err(nearest.too_large())
 }
 
 /// How far each family may shrink, and the families whose share of channels is given, with the number of groups that

@@ -161,6 +161,11 @@ pub(super) fn train(
     stage: &Stage,
     progress: &mut dyn Progress,
 ) -> Result<Graph> {
+    // Its checkpoint would belong to a network that has not been trained to its end.
+    progress.tick(stage.what, 0, stage.epochs);
+    if stage.epochs == 0 || progress.is_over() {
+        return Ok(small.clone());
+    }
     let normal = stage.normal(small, data, options)?;
     let trained = normal.as_ref().map_or(small, |n| &n.graph);
     let units = Units::of(trained);
@@ -271,6 +276,6 @@ pub(crate) struct Watch<'p> {
 impl Observer for Watch<'_> {
     fn step(&mut self, step: &Step) -> Control {
         self.progress.tick(self.what, step.number, step.of);
-        Control::Continue
+        if self.progress.is_over() { Control::Stop } else { Control::Continue }
     }
 }

@@ -1,8 +1,8 @@
 //! The cost of fewer bits for each layer, and a policy derived from it.
 //!
 //! Quantises one layer after the other to every form on offer, with all others at eight bits; each compiled file is
-//! judged with the device's arithmetic. The policy then takes forms greedily, least loss per saved byte first (losses
-//! of single layers are assumed to add up), until the whole network, as measured, meets the budget.
+//! judged with the device's arithmetic. The policy is the choice of forms whose losses add up to the least, of all that
+//! meet the budget (losses and savings of single layers are assumed to add up; the whole network is measured).
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,7 @@ use super::form::{Form, WeightBits, is_weighted, packs};
 use super::options::{QuantizeOptions, Rounding, Toggle};
 use super::post_training::quantize;
 use super::report::QuantizeReport;
+use crate::knapsack::{Choice, choose};
 use crate::prune::{Progress, samples};
 use crate::{Error, Result};
 
@@ -57,6 +58,12 @@ pub struct Trial {
     pub loss: f64,
     /// Drop of the accuracy, as a fraction.
     pub drop: Option<f64>,
+}
+
+impl Trial {
+    fn form(&self) -> Form {
+        self.levels.map_or(Form::Even(self.bits), Form::Codebook)
+    }
 }
 
 /// Report of [`sensitivity`].
@@ -162,8 +169,7 @@ fn moves(trials: &[Trial]) -> Vec<(&str, Form)> {
             else {
                 break;
             };
-            let form = t.levels.map_or(Form::Even(t.bits), Form::Codebook);
-            steps.push((slope, t.saved, layer, form));
+            steps.push((slope, t.saved, layer, t.form()));
             (saved, loss) = (t.saved, t.loss.max(0.0));
         }
     }
@@ -171,7 +177,7 @@ fn moves(trials: &[Trial]) -> Vec<(&str, Form)> {
     steps.into_iter().map(|(_, _, layer, form)| (layer, form)).collect()
 }
 
-/// The fewest moves that meet the flash limit; without one, the most moves that keep the accuracy.
+/// The policy that meets the flash limit at the least loss; without one, the most moves that keep the accuracy.
 fn meet(
     moves: &[(&str, Form)],
     trials: &[Trial],
@@ -180,58 +186,36 @@ fn meet(
     judge: &dyn Fn(&WeightBits) -> Result<DeviceJudgement>,
     progress: &mut dyn Progress,
 ) -> Result<(WeightBits, DeviceJudgement)> {
-    let after = |count: usize| {
-        let mut bits = WeightBits::default();
-        moves[..count].iter().for_each(|(layer, form)| set(&mut bits, layer, *form));
-        bits
-    };
     let keeps = |now: &DeviceJudgement| match (options.max_loss, whole.accuracy, now.accuracy) {
         (None, ..) => true,
         (Some(most), Some(a), Some(b)) => a - b <= most,
         (Some(most), ..) => now.loss <= whole.loss * (1.0 + most),
     };
-    let fits = |now: &DeviceJudgement| options.max_flash.is_none_or(|most| now.bytes <= most);
-    if options.max_flash.is_none() && options.max_loss.is_none() {
-        return Ok((after(0), whole));
-    }
-    let mut seen: BTreeMap<usize, DeviceJudgement> = [(0, whole)].into();
-    let mut at = |count: usize, seen: &mut BTreeMap<usize, DeviceJudgement>| -> Result<DeviceJudgement> {
-        progress.tick("policy", seen.len(), seen.len() + 4);
-        if let Some(known) = seen.get(&count) {
-            return Ok(*known);
-        }
-        let found = judge(&after(count))?;
-        seen.insert(count, found);
-        Ok(found)
+    let Some(flash) = options.max_flash else {
+        return match options.max_loss {
+            None => Ok((WeightBits::default(), whole)),
+            Some(_) => most(moves, whole, &keeps, judge, progress),
+        };
     };
-    // More moves take fewer bytes and usually lose more.
-    let (mut low, mut high) = (0, moves.len());
-    while low < high {
-        let by_flash = options.max_flash.is_some();
-        let middle = if by_flash { low.midpoint(high) } else { (low + high).div_ceil(2) };
-        let now = at(middle, &mut seen)?;
-        match (by_flash, if by_flash { fits(&now) } else { keeps(&now) }) {
-            (true, true) => high = middle,
-            (true, false) => low = middle + 1,
-            (false, true) => low = middle,
-            (false, false) => high = middle - 1,
+    let mut need = whole.bytes.saturating_sub(flash);
+    // Savings of single layers add up but for padding.
+    let (bits, result) = loop {
+        progress.tick("policy", 0, 1);
+        let (bits, last) = match cheapest(trials, need) {
+            Some(bits) => (bits, false),
+            None => (smallest(trials), true),
+        };
+        let result = judge(&bits)?;
+        if last || result.bytes <= flash {
+            break (bits, result);
         }
+        need += result.bytes - flash;
+    };
+    if result.bytes <= flash && keeps(&result) {
+        return Ok((bits, result));
     }
-    let result = at(low, &mut seen)?;
-    if fits(&result) && keeps(&result) {
-        let most = options.max_flash.unwrap_or(u64::MAX);
-        let fewer = options.max_flash.and_then(|_| given_back(&moves[..low], trials, whole.bytes, most));
-        if let Some(bits) = fewer {
-            let less = judge(&bits)?;
-            // Savings of single layers add up but for padding.
-            if fits(&less) && keeps(&less) {
-                return Ok((bits, less));
-            }
-        }
-        return Ok((after(low), result));
-    }
-    // The nearest point: the smallest measured file that keeps the accuracy.
-    let nearest = seen.values().filter(|j| keeps(j)).min_by_key(|j| j.bytes).unwrap_or(&whole);
+    // The nearest point: the smallest file that keeps the accuracy.
+    let (_, nearest) = most(moves, whole, &keeps, judge, progress)?;
     Err(Error::Precision {
         flash: nearest.bytes,
         accuracy: nearest.accuracy,
@@ -240,39 +224,59 @@ fn meet(
     })
 }
 
-/// The policy of `moves` without those that the last of them makes unnecessary, the dearest first; `None` if all are
-/// needed.
-fn given_back(moves: &[(&str, Form)], trials: &[Trial], whole: u64, most: u64) -> Option<WeightBits> {
-    let saved = |layer: &str, form: Form| {
-        let of = |t: &&Trial| t.layer == layer && t.levels.map_or(Form::Even(t.bits), Form::Codebook) == form;
-        trials.iter().find(of).map_or(0, |t| t.saved)
-    };
-    let mut taken: BTreeMap<&str, Form> = moves.iter().copied().collect();
-    let bytes =
-        |taken: &BTreeMap<&str, Form>| whole as i64 - taken.iter().map(|(l, f)| saved(l, *f)).sum::<i64>();
-    let mut changed = false;
-    for at in (0..moves.len()).rev() {
-        let (layer, form) = moves[at];
-        if taken.get(layer) != Some(&form) {
-            continue;
-        }
-        // Not at all, or else the form before.
-        let mut fewer = taken.clone();
-        fewer.remove(layer);
-        let before = moves[..at].iter().rev().find(|(l, _)| *l == layer);
-        if bytes(&fewer) > most as i64 {
-            let Some(&(_, milder)) = before else { continue };
-            fewer.insert(layer, milder);
-        }
-        if bytes(&fewer) <= most as i64 {
-            (taken, changed) = (fewer, true);
+/// The most moves that keep the accuracy, assuming that more moves lose more.
+fn most(
+    moves: &[(&str, Form)],
+    whole: DeviceJudgement,
+    keeps: &dyn Fn(&DeviceJudgement) -> bool,
+    judge: &dyn Fn(&WeightBits) -> Result<DeviceJudgement>,
+    progress: &mut dyn Progress,
+) -> Result<(WeightBits, DeviceJudgement)> {
+    let (mut low, mut high) = (0, moves.len());
+    let mut best = (WeightBits::default(), whole);
+    while low < high {
+        progress.tick("policy", low, high);
+        let middle = (low + high).div_ceil(2);
+        let mut bits = WeightBits::default();
+        moves[..middle].iter().for_each(|(layer, form)| set(&mut bits, layer, *form));
+        let now = judge(&bits)?;
+        match keeps(&now) {
+            true => (low, best) = (middle, (bits, now)),
+            false => high = middle - 1,
         }
     }
-    changed.then(|| {
-        let mut bits = WeightBits::default();
-        taken.iter().for_each(|(layer, form)| set(&mut bits, layer, *form));
-        bits
-    })
+    Ok(best)
+}
+
+/// The policy that saves `need` bytes at the least loss, by what single layers save and lose; `None` if all save less.
+fn cheapest(trials: &[Trial], need: u64) -> Option<WeightBits> {
+    let mut layers: BTreeMap<&str, Vec<&Trial>> = BTreeMap::new();
+    trials.iter().filter(|t| t.saved > 0).for_each(|t| layers.entry(&t.layer).or_default().push(t));
+    // A loss that falls is chance: it counts as no loss.
+    let choice = |t: &&Trial| Choice { saved: t.saved.unsigned_abs(), lost: t.loss.max(0.0) };
+    let choices: Vec<Vec<Choice>> = layers.values().map(|forms| forms.iter().map(choice).collect()).collect();
+    let chosen = choose(&choices, need)?;
+    let mut bits = WeightBits::default();
+    for (form, forms) in chosen.iter().zip(layers.values()) {
+        if let Some(trial) = form.map(|at| forms[at]) {
+            set(&mut bits, &trial.layer, trial.form());
+        }
+    }
+    Some(bits)
+}
+
+/// The policy that saves most.
+fn smallest(trials: &[Trial]) -> WeightBits {
+    let mut most: BTreeMap<&str, &Trial> = BTreeMap::new();
+    for t in trials.iter().filter(|t| t.saved > 0) {
+        let known = most.entry(&t.layer).or_insert(t);
+        if t.saved > known.saved {
+            *known = t;
+        }
+    }
+    let mut bits = WeightBits::default();
+    most.values().for_each(|t| set(&mut bits, &t.layer, t.form()));
+    bits
 }
 
 #[cfg(test)]
@@ -297,13 +301,15 @@ mod tests {
             trial("b", 2, 150, 1.0),
             trial("c", 4, -8, 0.0),
         ];
-        // Two bits for `a` alone save enough, so the four bits chosen for `b` before are given back.
-        let taken = moves(&trials);
-        let bits = given_back(&taken[..2], &trials, 1000, 850).expect("one is too much");
-        assert_eq!(bits.layers, [("a".to_owned(), 2)].into());
-        let bits = given_back(&taken, &trials, 1000, 750).expect("one is too much");
-        assert_eq!(bits.layers, [("a".to_owned(), 2), ("b".to_owned(), 4)].into());
-        assert_eq!(given_back(&taken[..2], &trials, 1000, 750), None);
+        let layers = |need: u64| cheapest(&trials, need).map(|bits| bits.layers);
+        let named = |all: &[(&str, u8)]| Some(all.iter().map(|(n, b)| ((*n).to_owned(), *b)).collect());
+        assert_eq!(layers(0), named(&[]));
+        assert_eq!(layers(100), named(&[("b", 4)]));
+        // Two bits for `a` alone save enough: `b` keeps eight, though its bytes are the cheapest.
+        assert_eq!(layers(150), named(&[("a", 2)]));
+        assert_eq!(layers(250), named(&[("a", 2), ("b", 4)]));
+        assert_eq!(layers(301), None);
+        assert_eq!(smallest(&trials).layers, named(&[("a", 2), ("b", 2)]).unwrap());
         // Two bits for `a` are a better trade than four.
         assert_eq!(moves(&trials), [("b", Form::Even(4)), ("a", Form::Even(2)), ("b", Form::Even(2))]);
     }

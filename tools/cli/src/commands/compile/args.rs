@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use offshoot_compress::quantize::{self, Policy, WeightBits};
 use offshoot_data::npy::Array;
-use offshoot_export::LearningPlan;
+use offshoot_export::{Core, LearningPlan};
 use serde::Serialize;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -234,6 +234,9 @@ pub struct Args {
     /// Bits of each layer's weights from the caller; they override `precision`.
     #[arg(skip)]
     pub weight_bits: Option<WeightBits>,
+    /// The core that forms of layers are chosen for, from the caller, where there is no target.
+    #[arg(skip)]
+    pub core: Option<Core>,
     /// Which resource to save when they can be traded. Instructions are estimated for the target's core, or for an Arm
     /// core with the DSP extension if there is no --target.
     #[arg(long, value_enum, default_value_t = Prefer::Balanced)]

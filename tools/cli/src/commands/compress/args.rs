@@ -8,6 +8,7 @@ use offshoot_train::augment::{Augment, Images, Series};
 use serde::Serialize;
 
 use crate::commands::compile::parse_bytes;
+use crate::commands::search::parse_hours;
 
 /// How a network is made smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
@@ -208,9 +209,16 @@ pub struct Args {
     /// Score that ranks channels.
     #[arg(long, value_enum, default_value_t = Ranking::Taylor)]
     pub score: Ranking,
-    /// Epochs of fine-tuning. An interrupted run continues from its checkpoint.
+    /// Epochs of fine-tuning.
     #[arg(long, default_value_t = 0)]
     pub epochs: usize,
+    /// Most hours until training ends; then the network is the result as it is by then. --resume goes on with it.
+    #[arg(long, value_parser = parse_hours)]
+    pub hours: Option<f64>,
+    /// Continue the training in the output folder that was stopped; without one there, this is an error. (The same command
+    /// continues it without this option, too, and ends with the same files as an unbroken run.)
+    #[arg(long)]
+    pub resume: bool,
     /// Epochs in each period over which channels fade out before they are removed; 0 removes them at once.
     #[arg(long, default_value_t = 0)]
     pub fade_epochs: usize,

@@ -1,9 +1,13 @@
 //! Splits the samples, and measures the int8 form of each network on the held-out ones.
 
+use std::cell::RefCell;
+use std::time::Instant;
+
 use offshoot_compress::prune::{self, Progress, Size};
 use offshoot_compress::quantize::aware::{AwareOptions, aware};
 use offshoot_compress::quantize::{Learned, Policy, WeightBits};
 use offshoot_data::npy::Array;
+use offshoot_export::Core;
 use offshoot_ir::{Graph, Op};
 use offshoot_target::Target;
 use offshoot_train::Dataset;
@@ -78,6 +82,8 @@ pub(super) struct Judge<'a> {
     pub(super) ui: &'a Ui,
     pub(super) split: &'a Split,
     pub(super) target: Option<&'a Target>,
+    /// The target's core.
+    pub(super) core: Option<Core>,
 }
 
 impl Judge<'_> {
@@ -90,6 +96,7 @@ impl Judge<'_> {
         let args = compile::Args {
             precision: policy.map(|p| Precision::Given(Box::new(p.clone()))),
             strict_int8: true,
+            core: self.core,
             ..compile::Args::default()
         };
         // Pruning meets the limits step by step; only the result is checked against the target.
@@ -184,14 +191,30 @@ pub(super) struct Watch<'a> {
     pub(super) bar: indicatif::ProgressBar,
     pub(super) judge: &'a Judge<'a>,
     pub(super) points: Vec<Point>,
+    /// When the time of --hours is over.
+    pub(super) end: Option<Instant>,
+    /// What is being done, how far it is, and how far it goes.
+    pub(super) part: (String, usize, usize),
+    /// The part of the work that the end of the time has cut short.
+    pub(super) cut: RefCell<Option<(String, usize, usize)>>,
 }
 
 impl Progress for Watch<'_> {
     fn tick(&mut self, what: &str, done: usize, total: usize) {
         watch::stop_if_cancelled();
+        self.part = (what.to_owned(), done, total);
         self.bar.set_message(what.to_owned());
         self.bar.set_length(total as u64);
         self.bar.set_position(done as u64);
+    }
+
+    fn is_over(&self) -> bool {
+        let over = self.end.is_some_and(|end| Instant::now() >= end);
+        // What was at its last step is done.
+        if over && self.part.1 < self.part.2 {
+            self.cut.borrow_mut().get_or_insert_with(|| self.part.clone());
+        }
+        over
     }
 
     fn period(&mut self, graph: &Graph, _: Size) -> offshoot_compress::Result<()> {

@@ -38,14 +38,25 @@ pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
         ];
         page.facts(facts.into_iter().flatten());
     }
+    page.heading("Budget").table(&budget(report));
     page.heading("Accuracy against flash");
     let line: Vec<(f64, f64)> =
         report.points.iter().map(|p| (p.size.flash as f64, 100.0 * p.accuracy)).collect();
-    let [low, high] = [f64::min, f64::max].map(|f| line.iter().map(|p| p.1).reduce(f).unwrap_or(0.0));
+    let ends = |of: fn(&(f64, f64)) -> f64| {
+        [f64::min, f64::max].map(|f| line.iter().map(of).reduce(f).unwrap_or(0.0))
+    };
+    let ([left, right], [low, high]) = (ends(|p| p.0), ends(|p| p.1));
+    let across = |accuracy: f64| vec![(left, accuracy), (right, accuracy)];
+    let whole = report.points.first().map_or(0.0, |p| p.accuracy);
+    let least = report.limits.loss.map(|loss| ("accuracy allowed".into(), across(100.0 * (whole - loss))));
     let limit =
         report.limits.flash.map(|l| ("flash allowed".into(), vec![(l as f64, low), (l as f64, high)]));
+    let baseline = ("uncompressed".into(), across(100.0 * whole));
     let series: Vec<(String, Vec<(f64, f64)>)> =
-        [Some(("as on the device, on held-out samples".into(), line)), limit].into_iter().flatten().collect();
+        [Some(("as on the device, on held-out samples".into(), line)), limit, Some(baseline), least]
+            .into_iter()
+            .flatten()
+            .collect();
     let svg = plot::lines(&series, "flash, bytes", "%");
     page.figure(
         &svg.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
@@ -54,6 +65,9 @@ pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
     page.heading("What was done");
     report.done.iter().for_each(|done| {
         page.paragraph(done);
+    });
+    report.unfinished.iter().for_each(|said| {
+        page.paragraph(said);
     });
     page.table(&points(report)).heading("Operators").table(&operators(report));
     page.heading("Groups of channels");
@@ -84,9 +98,29 @@ pub(super) fn judged(report: &Report) -> String {
     }
 }
 
+/// A table of what is limited, and of how much of each limit is used.
+pub(super) fn budget(report: &Report) -> Table {
+    let mut table = Table::new(["", "uncompressed", "result", "allowed", "used, %"]);
+    if let (Some(first), Some(last)) = (report.points.first(), report.points.last()) {
+        let (a, b, limits) = (first.size, last.size, report.limits);
+        let rows = [
+            ("flash, bytes", Some(a.flash), Some(b.flash), limits.flash),
+            ("RAM, bytes", Some(a.ram), Some(b.ram), limits.ram),
+            ("MACs", Some(a.macs), Some(b.macs), limits.macs),
+            ("instructions", a.instructions, b.instructions, limits.instructions),
+        ];
+        for (what, before, after, limit) in rows {
+            let (Some(before), Some(after), Some(limit)) = (before, after, limit) else { continue };
+            let used = format!("{:.1}", 100.0 * after as f64 / limit.max(1) as f64);
+            table.row([what.into(), thousands(before), thousands(after), thousands(limit), used]);
+        }
+    }
+    table
+}
+
 /// A table of every network from the uncompressed one to the result.
 pub(super) fn points(report: &Report) -> Table {
-    let mut table = Table::new(["", "flash", "RAM", "MACs", "instructions", "accuracy, %"]);
+    let mut table = Table::new(["", "flash", "RAM", "MACs", "instructions", "held out, %"]);
     for p in &report.points {
         let instructions = p.size.instructions.map_or("-".into(), thousands);
         let cells = [thousands(p.size.flash), thousands(p.size.ram), thousands(p.size.macs), instructions];

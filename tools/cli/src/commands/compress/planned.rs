@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use offshoot_compress::prune::{Groups, Split};
+use offshoot_compress::quantize::packs;
 use offshoot_ir::Graph;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,7 @@ impl Plan {
         match plan.bits.iter().find(|(_, bits)| ![2, 4, 8].contains(*bits)) {
             None => Ok(plan),
             Some((layer, bits)) => {
-                let message = format!("{}: {bits} bits for `{layer}`", path.display());
+                let message = format!("{}: [bits] \"{layer}\" = {bits}: not 8, 4 or 2", path.display());
                 Err(Failure::new(Kind::Format, message, "give 8, 4 or 2"))
             }
         }
@@ -72,19 +73,39 @@ pub(super) fn ratios(graph: &Graph, plan: Option<&Plan>, args: &Args) -> Result<
             let family = groups.families.iter().find(|f| f.operators.contains(layer));
             let Some(family) = family else {
                 let known = groups.families.iter().flat_map(|f| &f.operators).map(String::as_str);
-                let near = offshoot_compress::suggest::near(layer, known);
-                let message = format!("the plan's layer `{layer}` has no channels in this network{near}");
-                return Err(Failure::new(Kind::Mismatch, message, "take the names from `offshoot inspect`"));
+                return Err(unknown("channels", layer, "has no channels", known));
             };
             let whole = family.groups.len() * family.channels;
             if count == 0 || count > whole || count % family.channels != 0 {
-                let message = format!("the plan gives `{layer}` {count} channels of {whole}");
-                let help = format!("give a multiple of {} up to {whole}", family.channels);
-                return Err(Failure::new(Kind::Mismatch, message, help));
+                let range = match family.channels {
+                    1 => format!("from 1 to {whole}"),
+                    step => format!("a multiple of {step} up to {whole}"),
+                };
+                let message = format!("the plan's [channels] \"{layer}\" = {count}: not {range}");
+                return Err(Failure::new(Kind::Mismatch, message, format!("give a number {range}")));
             }
             ratios.insert(layer.clone(), count as f64 / whole as f64);
         }
     }
     ratios.extend(args.ratio.iter().cloned());
     Ok(ratios)
+}
+
+/// Checks that the layers to which a plan gives bits can have them.
+pub(super) fn check_bits(graph: &Graph, plan: &Plan) -> Result<()> {
+    for (layer, bits) in &plan.bits {
+        let packed = || graph.nodes.iter().filter(|n| packs(graph, n));
+        let known = packed().map(|n| n.name.as_str());
+        if *bits < 8 && !packed().any(|n| n.name == *layer) {
+            return Err(unknown("bits", layer, &format!("cannot have {bits} bits"), known));
+        }
+    }
+    Ok(())
+}
+
+/// The failure of a plan that names a layer to no avail, with the names that are near.
+fn unknown<'n>(table: &str, layer: &str, what: &str, known: impl Iterator<Item = &'n str>) -> Failure {
+    let near = offshoot_compress::suggest::near(layer, known);
+    let message = format!("the plan's [{table}] \"{layer}\" {what} in this network{near}");
+    Failure::new(Kind::Mismatch, message, "take the names from `offshoot inspect`")
 }
