@@ -41,6 +41,7 @@ pub mod sensitivity;
 mod simulate;
 mod skeleton;
 mod source;
+mod streams;
 pub(crate) mod tensors;
 mod trained;
 mod vectors;

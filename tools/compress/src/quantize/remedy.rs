@@ -2,8 +2,8 @@
 //!
 //! Some networks have operators that enlarge small errors: a threshold turns a wrong last bit into a wrong decision. Their
 //! operands then need more than 8 bits. Which operators to keep in float32 is measured: regions of the network upstream of an
-//! output, or of an operator that loses most, are tried from the cheapest on. The first one that reaches the target is then
-//! reduced operator by operator.
+//! output, or of an operator that loses most, are tried from the cheapest on, streams of sums before all others. The first one that
+//! reaches the target is then reduced operator by operator.
 
 use std::collections::BTreeSet;
 
@@ -20,13 +20,15 @@ use super::reach::{Observed, Reach};
 use super::report::QuantizeReport;
 use super::simulate::capture;
 use super::source;
+use super::streams::streams;
 use super::tensors::{Batch, decibels, energies, real_values, round};
 use crate::Result;
 
 /// Work of all trials, in multiply-accumulates.
 const WORK: u64 = 20_000_000_000;
-/// Most trials.
+/// Most trials, and fewest: int8 alone, and two streams.
 const MOST: u64 = 64;
+const LEAST: u64 = 3;
 /// An output below this is looked after: on other samples it may fall below 20 dB.
 const START_DB: f32 = POOR_DB + 3.0;
 /// A region should reach this much more.
@@ -85,7 +87,7 @@ pub fn remedy(
     post_training::flat_softmaxes(graph, &observed, &mut float);
     let graph = &post_training::with_sparse_means(graph, &float, &mut observed);
     let (judging, exact) = reference(graph, &judging, options)?;
-    let trials = (WORK / (macs(graph) * all.len() as u64).max(1)).min(MOST);
+    let trials = (WORK / (macs(graph) * all.len() as u64).max(1)).clamp(LEAST, MOST);
     let mut search = Search {
         graph,
         all: &all,
@@ -110,7 +112,9 @@ pub fn remedy(
         }
     }
     regions.sort_by_key(|region| (cost_of(graph, region), region.clone()));
-    for region in &regions {
+    let mut streams = streams(graph, &float);
+    streams.retain(|stream| tried.insert(stream.clone()));
+    for region in streams.iter().chain(&regions) {
         let db = search.attempt(&with(&float, region))?;
         search.consider(region, db);
         if search.best.as_ref().is_some_and(|(_, db)| *db >= START_DB + SPARE_DB) {
@@ -121,7 +125,11 @@ pub fn remedy(
     if after_db < before_db + 1.0 {
         return Ok(None);
     }
-    // Without those that are not needed, from the upstream end: an operator between two in float32 saves nothing in int8.
+    // Without those that are not needed, from the upstream end: an operator between two in float32 saves nothing in int8. A stream
+    // stays whole: it is cheap, and each end of a part of it is a conversion.
+    if streams.contains(&region) {
+        search.left = 0;
+    }
     let enough = if after_db >= START_DB + SPARE_DB { START_DB + SPARE_DB } else { after_db - WORTH_DB };
     let mut settled: BTreeSet<usize> = BTreeSet::new();
     while let Some(node) = first_of(graph, &region, &settled) {
