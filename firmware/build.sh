@@ -45,6 +45,7 @@ for image in "${images[@]}"; do
             --config 'profile.release.package.offshoot-operators.opt-level="s"'
             --config 'profile.release.package.offshoot.opt-level="s"'
             --config 'profile.release.package.offshoot-format.opt-level="s"'
+            --config 'profile.release.package.offshoot-learn.opt-level="s"'
             --config 'profile.release.package.offshoot-wire.opt-level="s"'
             --config 'profile.release.package.offshoot-store.opt-level="s"'
             --config 'profile.release.package.offshoot-app.opt-level="s"'

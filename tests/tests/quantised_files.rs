@@ -77,7 +77,7 @@ fn layer(dtype: DType, [from, to]: [Quant; 2]) -> Graph {
     let scale = from.scale[0];
     let (x, q) = (value("x", 4, None), value("q", 4, Some(from)));
     let (sum, y) = (value("sum", 3, Some(to)), value("y", 3, None));
-    let weights = (0..12i8).map(|i| 37 * (i % 5) - 70).collect();
+    let weights = (0..12i32).map(|i| (37 * (i % 5) - 70) as i8).collect();
     let w = graph.add_constant("w", vec![3, 4], Data::I8(weights));
     graph.value_mut(w).quant = Some(Quant::per_tensor(0.01, 0));
     let bias = graph.add_constant("b", vec![3], Data::I32(vec![5, -100, 7]));
@@ -110,7 +110,8 @@ fn verify_knows_folded_activations_and_int16() {
         let args = verify::Args {
             model: "network".into(),
             dims: compile::Dims::default(),
-            compiled: "file".into(),
+            compiled: Some("file".into()),
+            dump: None,
             input: Vec::new(),
             target: "host".into(),
             limit: 10,

@@ -328,8 +328,19 @@ impl Matched {
                 let message = format!("the dump does not hold the input `{}`", graph.value(*id).name);
                 Failure::new(Kind::Usage, message, "give the samples with --input, once for each input")
             })?;
-            let tensor = &self.tensors[*at];
-            Ok((tensor.array.clone(), tensor.dumped_as.clone()))
+            let (tensor, value) = (&self.tensors[*at], graph.value(*id));
+            let array = match tensor.array.shape().len() {
+                // Flat values are in the network's order.
+                1 | 2 => {
+                    let batchless = usize::from(value.shape.first() == Some(&1));
+                    let shape =
+                        [&[tensor.values.len() / value.len().max(1)], &value.shape[batchless..]].concat();
+                    let array = ArrayD::from_shape_vec(shape, tensor.values.clone());
+                    array.or_fail(Kind::Internal, HELP)?.into()
+                }
+                _ => tensor.array.clone(),
+            };
+            Ok((array, tensor.dumped_as.clone()))
         });
         each.collect()
     }
@@ -446,7 +457,7 @@ fn arranged(values: Vec<f32>, value: &Value, like: &ArrayD<f32>) -> Option<Vec<f
 fn real(graph: &Graph, id: ValueId, array: &Array, name: &str) -> Result<Vec<f32>> {
     let value = graph.value(id);
     let mut values: Vec<f32> = array.to_f32().iter().copied().collect();
-    if value.len() == 0 || values.is_empty() || !values.len().is_multiple_of(value.len()) {
+    if value.is_empty() || values.is_empty() || !values.len().is_multiple_of(value.len()) {
         let message = format!(
             "`{name}` of the dump has shape {:?}, but the tensor has {:?} in each sample",
             array.shape(),
