@@ -305,8 +305,8 @@ mod tests {
         let named = |all: &[(&str, u8)]| Some(all.iter().map(|(n, b)| ((*n).to_owned(), *b)).collect());
         assert_eq!(layers(0), named(&[]));
         assert_eq!(layers(100), named(&[("b", 4)]));
-        // Two bits for `a` alone save enough: `b` keeps eight, though its bytes are the cheapest.
-        assert_eq!(layers(150), named(&[("a", 2)]));
+        // Two bits for `a` alone save enough, but four for both lose less.
+        assert_eq!(layers(150), named(&[("a", 4), ("b", 4)]));
         assert_eq!(layers(250), named(&[("a", 2), ("b", 4)]));
         assert_eq!(layers(301), None);
         assert_eq!(smallest(&trials).layers, named(&[("a", 2), ("b", 2)]).unwrap());
