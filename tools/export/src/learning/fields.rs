@@ -221,7 +221,7 @@ mod tests {
             ("[head]\nkind = \"anomaly\"\nscores = 98", ["`scores`", "at least 99"]),
             ("[head]\nkind = \"anomaly\"\nscores = 0", ["`scores`", "1 to 4096"]),
             ("[head]\nkind = \"anomaly\"\nscores = 70000", ["[head]", "u16"]),
-            ("[head]\nkind = \"anomaly\"\ncovariance = \"half\"", ["covariance", "half"]),
+            ("[head]\nkind = \"anomaly\"\ncovariance = \"half\"", ["[head]", "diagonal"]),
             ("[head]\nkind = \"anomaly\"\nwindow = 1.5", ["`window`", "2 samples"]),
             ("[head]\nkind = \"anomaly\"\nnew_classes = 1", ["`new_classes`", "0"]),
             ("[head]\nkind = \"anomaly\"\nfrom = 3", ["`from`", "0"]),

@@ -143,12 +143,11 @@ mod tests {
             let e = b.node(Op::Unary(UnaryKind::Exp), &[z], &[1, 3]);
             let s = b.node(Op::Reduce { kind: ReduceKind::Sum, axes: vec![1] }, &[e], &[1, 1]);
             let y = b.node(op(BinaryKind::Div), &[e, s], &[1, 3]);
-            let mut g = b.finish(&[y]);
             for (id, scale) in [(q, 0.5), (m, scale)] {
-                (g.value_mut(id).dtype, g.value_mut(id).quant) =
-                    (DType::I8, Some(crate::Quant::per_tensor(scale, 3)));
+                let value = b.0.value_mut(id);
+                (value.dtype, value.quant) = (DType::I8, Some(crate::Quant::per_tensor(scale, 3)));
             }
-            let g = run(g).expect("runs").prune_unreachable();
+            let g = run(b.finish(&[y])).expect("runs").prune_unreachable();
             assert_eq!(names(&g).contains(&"sub"), !whole, "{:?}", names(&g));
         }
     }
